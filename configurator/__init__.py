@@ -1,0 +1,1 @@
+"""SystemConfigurator: one node's record + facts + footprint → that node's own files, as values."""

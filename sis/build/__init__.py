@@ -1,0 +1,1 @@
+"""An image spec → a tree: apt, kernel, node bundle, cleaning, lint."""

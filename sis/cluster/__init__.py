@@ -1,0 +1,1 @@
+"""The same thing on many nodes."""

@@ -1,0 +1,1 @@
+"""Layout × disk → plan → partitions, file systems, mounts, boot loader."""

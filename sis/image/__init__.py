@@ -1,0 +1,1 @@
+"""A tree ⇄ an image version: scan, chunk, pack, manifest, refs, verify, prune."""

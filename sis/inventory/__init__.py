@@ -1,0 +1,1 @@
+"""Nodes, groups, assignments, facts, events and reports, in SQL."""

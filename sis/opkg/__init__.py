@@ -1,0 +1,1 @@
+"""OSCAR packages and where they come from."""

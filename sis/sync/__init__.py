@@ -1,0 +1,1 @@
+"""Make this tree equal to that manifest: index → plan → fetch → apply → report."""

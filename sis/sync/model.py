@@ -1,0 +1,48 @@
+"""The nouns of sync: LayerFile, Change, Totals. Frozen values that also travel on the wire."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+PolicyVerb = Literal["enforce", "report", "ignore", "node"]
+
+
+class LayerFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One rendered path of the node's own layer. `content` is bytes (base64 in JSON); `path` is absolute."""
+
+    path: str
+    kind: Literal["file", "symlink", "dir", "absent"] = "file"
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+    content: bytes = b""
+    target: str = ""
+    origin: str = ""
+    """Which renderer or site file made it."""
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One itemised difference, for `-n`, drift reports and status. `path` is printable (escaped), absolute."""
+
+    action: Literal["create", "update", "replace", "metadata", "remove", "keep"]
+    path: str
+    what: tuple[str, ...] = ()
+    """Which properties differ: content, size, mode, owner, mtime, xattrs, target, type, link, device."""
+    bytes_to_fetch: int = 0
+    policy: PolicyVerb = "enforce"
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    entries: int = 0
+    created: int = 0
+    updated: int = 0
+    metadata: int = 0
+    removed: int = 0
+    reported: int = 0
+    bytes_fetched: int = 0
+    """Payload bytes that came over the wire."""
+    bytes_local: int = 0
+    """Content bytes taken from what the node already had."""
+    bytes_written: int = 0
