@@ -27,8 +27,8 @@ class DiskChoice(msgspec.Struct, frozen=True, kw_only=True):
 class Partition(msgspec.Struct, frozen=True, kw_only=True):
     """One partition, in on-disk order. `size` in bytes, or None: grow into what is left (at most one a disk).
 
-    `label` is the GPT partition name (default "sis-<role>", for data "sis-<mount with dashes>"), unique in a layout: file
-    systems are found as PARTLABEL=<label>. `keep` partitions are never formatted when they already exist.
+    `label` is the GPT partition name (default "sis-<role>", for data "sis-<mount with dashes>"), unique in a layout:
+    file systems are found as PARTLABEL=<label>. `keep` partitions are never formatted when they already exist.
     """
 
     role: Role
