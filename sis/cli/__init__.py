@@ -1,1 +1,62 @@
-"""The commands: a module a noun; errors become exit codes only here."""
+"""The commands: a module a noun, loaded when named; errors become exit codes only here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sis import __version__
+from sis.cli.context import DEFAULT_STATE, OUTPUTS, Context, start_logging
+from sis.cli.program import LazyCommand, Program
+
+COMMANDS = (
+    LazyCommand(
+        "image",
+        "sis.cli.image:image",
+        "Build, publish, compare and verify image versions.",
+        members=(LazyCommand("build", "sis.cli.build:build", "Build an image spec into a committed version."),),
+    ),
+    LazyCommand("node", "sis.cli.node:node", "Define nodes, show them, and render their own files."),
+    LazyCommand("cluster", "sis.cli.cluster:cluster", "Bring a cluster file into the inventory, or show it."),
+    LazyCommand("deploy", "sis.cli.deploy:deploy", "Arm nodes: install them at their next network boot."),
+    LazyCommand("sync", "sis.cli.sync:sync", "Ask nodes to make themselves equal to their image now."),
+    LazyCommand("status", "sis.cli.status:status", "One screen: every node's state, image and last event."),
+    LazyCommand("disk", "sis.cli.disk:disk", "Show and check disk layouts."),
+    LazyCommand("head", "sis.cli.head:head", "Prepare and run the head: API, boot answers, store, DHCP."),
+    LazyCommand("doctor", "sis.cli.doctor:doctor", "Find everything missing on this machine, each with its remedy."),
+)
+
+
+@click.group(
+    "sis",
+    cls=Program,
+    commands={command.name: command for command in COMMANDS if command.name},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Global options may also stand after the command. Example: sis node list -o json",
+)
+@click.version_option(__version__, prog_name="sis", message="%(prog)s %(version)s")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="SIS_STATE",
+    default=DEFAULT_STATE,
+    show_default=True,
+    show_envvar=True,
+    help="Directory that holds store, inventory, trees and keys.",
+)
+@click.option("-o", "--output", type=click.Choice(OUTPUTS), default="table", show_default=True, help="Form of lists.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the programs that are run, and their times.")
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Colours and boxes; NO_COLOR and FORCE_COLOR are honoured.",
+)
+@click.pass_context
+def main(ctx: click.Context, state: Path, output: str, verbose: bool, color: str) -> None:
+    """sis: golden images, network installs, and nodes that stay equal to them."""
+    ctx.obj = Context(state=state.absolute(), output=output, color=color, verbose=verbose)
+    if verbose:
+        start_logging()

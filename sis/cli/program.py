@@ -1,0 +1,120 @@
+"""How a command line program of ours behaves: commands loaded when named, faults turned into text and exit codes."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sis.cli.context import OUTPUTS, Context
+from sis.errors import SisError
+
+INTERRUPTED = 130
+
+
+class Program(click.Group):
+    """A top-level group: the one place where SisError, ^C and usage faults become messages and exit codes."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        program = prog_name or self.name or "sis"
+        try:
+            code = super().main(args, program, complete_var, standalone_mode=False, **extra)
+            sys.stdout.flush()
+        except SisError as fault:
+            tell(fault, program)
+            sys.exit(fault.exit_code)
+        except click.ClickException as fault:
+            fault.show()
+            sys.exit(fault.exit_code)
+        except click.Abort as fault:
+            click.echo(f"\n{program}: interrupted", err=True)
+            sys.exit(INTERRUPTED if isinstance(fault.__cause__, KeyboardInterrupt) else 1)
+        except OSError as fault:
+            if fault.errno != errno.EPIPE:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def tell(fault: SisError, program: str) -> None:
+    """Print a fault on stderr: message, details, hint."""
+    click.echo(f"{click.style(f'{program}:', fg='red', bold=True)} {fault.message}", err=True)
+    for line in fault.details:
+        click.echo(f"  {line}", err=True)
+    if fault.hint:
+        click.echo(f"{click.style('hint:', bold=True)} {fault.hint}", err=True)
+
+
+class LazyCommand(click.Command):
+    """A command known by name and one line of help; `target` ("module:attribute") is imported when it is called.
+
+    `members` are added to the loaded group when it has no command of that name itself.
+    """
+
+    def __init__(self, name: str, target: str, summary: str, *, members: Sequence[LazyCommand] = ()) -> None:
+        super().__init__(name, short_help=summary, help=summary)
+        self._target = target
+        self._members = members
+
+    def load(self) -> click.Command:
+        """The real command. Global options are accepted by it and by everything below it."""
+        module, _, attribute = self._target.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command), self._target
+        if isinstance(command, click.Group):
+            for member in self._members:
+                command.commands.setdefault(member.name or "", member)
+        _accept_global_options(command)
+        return command
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        return self.load().make_context(info_name, args, parent, **extra)
+
+
+def _accept_global_options(command: click.Command) -> None:
+    if isinstance(command, click.Group):
+        for member in command.commands.values():
+            if not isinstance(member, LazyCommand):
+                _accept_global_options(member)
+        return
+    taken = {word for param in command.params for word in param.opts}
+    for option in _global_options():
+        if taken.isdisjoint(option.opts):
+            command.params.append(option)
+
+
+def _global_options() -> tuple[click.Option, ...]:
+    shared: dict[str, Any] = {"expose_value": False, "callback": _override, "hidden": True}
+    return (
+        click.Option(["-o", "--output"], type=click.Choice(OUTPUTS), **shared),
+        click.Option(["--state"], type=click.Path(path_type=Path, file_okay=False), **shared),
+        click.Option(["--color"], type=click.Choice(["auto", "always", "never"]), **shared),
+    )
+
+
+def _override(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    known = ctx.find_object(Context)
+    if value is None or known is None or param.name is None:
+        return
+    if isinstance(value, Path):
+        value = value.absolute()
+    ctx.obj = dataclasses.replace(known, **{param.name: value})
