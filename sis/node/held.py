@@ -1,0 +1,54 @@
+"""What a node is held to, made ready for the engine: version, manifest and layer of a `Desired`, checked against the pinned key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urljoin
+
+from sis.errors import Corrupt
+from sis.image.model import Version
+from sis.image.policy import Policy
+from sis.image.store import Store, open_store
+from sis.sync.desired import DesiredTree, lay_over
+from sis.sync.fetch import ChunkSource
+from sis.wire import Desired
+
+
+@dataclass(frozen=True)
+class Held:
+    """One desired state: where its content comes from, what it is, and which paths are whose."""
+
+    desired: Desired
+    version: Version
+    want: DesiredTree
+    policy: Policy
+    source: ChunkSource
+
+
+def held_to(desired: Desired, head_url: str, *, pinned_key: str | None) -> Held:
+    """Read the version and manifest `desired` names and lay the node's own files over it.
+
+    With a pinned key the image's signed ref must name that very version; every further read is bound to it by hash.
+    """
+    store = open_store(urljoin(head_url.rstrip("/") + "/", desired.store))
+    _check_signature(store, desired, pinned_key)
+    version = store.version(desired.version)
+    manifest = store.manifest(version.manifest)
+    return Held(
+        desired=desired,
+        version=version,
+        want=lay_over(manifest, desired.layer),
+        policy=Policy(version.policy),
+        source=ChunkSource(store, manifest, store.table(version.table)),
+    )
+
+
+def _check_signature(store: Store, desired: Desired, pinned_key: str | None) -> None:
+    if pinned_key is None:
+        return
+    ref = store.ref(desired.image, key=pinned_key)
+    if desired.version not in ref.generations.values():
+        raise Corrupt(
+            f"the signed list of {desired.image}'s generations does not hold version {desired.version[:12]}",
+            hint="the head answers with a version its image key never signed: check 'sis image verify' on the head",
+        )
