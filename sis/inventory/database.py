@@ -1,0 +1,165 @@
+"""Opening the inventory's database: SQLite (WAL) by path, PostgreSQL by URL; older ones are brought up to date."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+
+from sis.errors import Locked, SisError
+from sis.inventory.schema import metadata
+
+HEAD_REVISION = "0001"
+"""The newest migration; a test holds it to `migrations/versions`."""
+
+BUSY_TIMEOUT_S = 30.0
+_MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+class Database:
+    """Connections for reading and for writing. A write is one transaction: all of it or nothing.
+
+    Raises Locked when another process holds the database for longer than the busy timeout, and SisError when it
+    cannot be read or written.
+    """
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self.engine = engine
+        self.name = name
+        self._writer: contextlib.AbstractContextManager[Any] = (
+            threading.RLock() if engine.dialect.name == "sqlite" else contextlib.nullcontext()
+        )
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        with _faults(self.name), self.engine.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        with _faults(self.name), self._writer, self.engine.connect() as connection:
+            writing = connection.execution_options(sis_write=True)
+            with writing.begin():
+                yield writing
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def connect(where: str | Path) -> Database:
+    """Open (making it if need be) the database at a path or SQLAlchemy URL, with the newest tables in it."""
+    if isinstance(where, Path) or "://" not in where:
+        path = Path(where)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            with contextlib.suppress(FileExistsError):
+                path.touch(mode=0o600, exist_ok=False)
+        url, name = f"sqlite:///{path}", str(path)
+    else:
+        url, name = where, sa.make_url(where).render_as_string(hide_password=True)
+    engine = _engine(url)
+    database = Database(engine, name)
+    try:
+        _bring_up_to_date(database)
+    except BaseException:
+        engine.dispose()
+        raise
+    return database
+
+
+def _engine(url: str) -> Engine:
+    if not url.startswith("sqlite"):
+        return sa.create_engine(url, pool_size=8, max_overflow=40, pool_pre_ping=True)
+    engine = sa.create_engine(url, pool_size=8, max_overflow=64, connect_args={"timeout": BUSY_TIMEOUT_S})
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _record: object) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "temp_store=MEMORY"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        writing = connection.get_execution_options().get("sis_write")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    return engine
+
+
+def _bring_up_to_date(database: Database) -> None:
+    with database.read() as connection:
+        current = _revision(connection)
+    if current == HEAD_REVISION:
+        return
+    with database.write() as connection:
+        current = _revision(connection)
+        if current == HEAD_REVISION:
+            return
+        if current is None and not sa.inspect(connection).get_table_names():
+            create(connection)
+            return
+        upgrade(connection, database.name)
+
+
+def create(connection: Connection) -> None:
+    """All tables at once in an empty database, marked as of the newest migration."""
+    metadata.create_all(connection)
+    connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+    connection.execute(sa.text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": HEAD_REVISION})
+
+
+def upgrade(connection: Connection, name: str) -> None:
+    """Run the migrations an older database lacks. Raises SisError when it is newer than this program."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise SisError(
+            f"{name} was written by a newer sis: {error}", hint="use that sis, or restore a backup of the database"
+        ) from error
+
+
+def _revision(connection: Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    return None if found is None else str(found)
+
+
+@contextlib.contextmanager
+def _faults(name: str) -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.OperationalError as error:
+        reason = str(error.orig)
+        if "locked" in reason:
+            raise Locked(
+                f"the inventory {name} is held by another process for more than {BUSY_TIMEOUT_S:.0f} s",
+                hint="see who has it open with: fuser -v " + name,
+            ) from error
+        if "readonly" in reason or "unable to open" in reason:
+            raise SisError(
+                f"cannot open the inventory {name}: {reason}", hint="run as root, or give --state"
+            ) from error
+        raise SisError(f"the inventory {name} does not answer: {reason}") from error
+    except sa.exc.DatabaseError as error:
+        if "malformed" in str(error.orig) or "not a database" in str(error.orig):
+            raise SisError(
+                f"{name} is not a sound database: {error.orig}", hint="restore it from a backup, or move it away"
+            ) from error
+        raise

@@ -1,0 +1,42 @@
+"""The door to the inventory: `db.open(path or URL)`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sis.inventory.access import Access
+from sis.inventory.database import connect
+from sis.inventory.discoveries import Discoveries
+from sis.inventory.history import History
+from sis.inventory.networks import Networks
+from sis.inventory.nodes import Nodes
+from sis.inventory.orders import Orders
+from sis.inventory.settings import Settings
+
+
+class Inventory:
+    """What is wanted of the cluster, and what is known of it. Every method is one transaction; safe in threads."""
+
+    def __init__(self, where: str | Path) -> None:
+        self.database = connect(where)
+        self.settings = Settings(self.database)
+        self.networks = Networks(self.database)
+        self.nodes = Nodes(self.database)
+        self.access = Access(self.database)
+        self.history = History(self.database)
+        self.orders = Orders(self.database)
+        self.discoveries = Discoveries(self.database)
+
+    def close(self) -> None:
+        self.database.close()
+
+    def __enter__(self) -> Inventory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open(where: str | Path) -> Inventory:  # noqa: A001
+    """Open, or make, the inventory at a path (SQLite) or SQLAlchemy URL; an older one is brought up to date."""
+    return Inventory(where)

@@ -1,0 +1,260 @@
+"""What nodes told: events and reports, kept as they came, and the state that follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from sis.inventory import schema
+from sis.inventory.clock import now
+from sis.inventory.database import Database
+from sis.inventory.model import NodeState, StoredEvent, StoredReport
+from sis.inventory.nodes import state_of
+from sis.inventory.state import Happening, after_event, after_happening, after_report
+from sis.wire import Event, Report
+
+INSTALL_TRIES = 3
+"""Failed installs in a row after which a node is disarmed: it is looked at, not looped."""
+
+
+class History:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def record_events(self, node_id: int, events: Sequence[Event]) -> None:
+        """Append events of one node and move its state along."""
+        received = now()
+        with self._database.write() as connection:
+            state = current_state(connection, node_id)
+            for event in events:
+                state = after_event(state, event, _insert_event(connection, node_id, event, received), received)
+            put_state(connection, node_id, state)
+
+    def record_report(self, node_id: int, report: Report) -> int:
+        """Append a report and all that follows from it; the same report sent twice is one. Returns its id.
+
+        An install that went well disarms the node; a failed one leaves it armed, so that the next network boot goes
+        on, up to INSTALL_TRIES times. The order the report answers is done.
+        """
+        received = now()
+        table = schema.reports
+        with self._database.write() as connection:
+            known = connection.execute(
+                sa.select(table.c.id).where(
+                    table.c.node_id == node_id, table.c.kind == report.kind, table.c.started == report.started
+                )
+            ).scalar()
+            if known is not None:
+                return int(known)
+            report_id = _insert_report(connection, node_id, report, received)
+            put_state(connection, node_id, after_report(current_state(connection, node_id), report, received))
+            if report.kind == "install":
+                _after_install(connection, node_id, report)
+            if report.order is not None:
+                orders = schema.orders
+                connection.execute(
+                    sa.update(orders)
+                    .where(orders.c.id == report.order, orders.c.node_id == node_id, orders.c.done.is_(None))
+                    .values(done=received, report_id=report_id, failure=report.error)
+                )
+            return report_id
+
+    def record_facts(self, node_id: int, facts: Mapping[str, Any]) -> None:
+        """Keep the facts a node said hello with; the newest only."""
+        with self._database.write() as connection:
+            put_facts(connection, node_id, facts)
+
+    def facts(self, node_id: int) -> dict[str, Any] | None:
+        with self._database.read() as connection:
+            found = connection.execute(sa.select(schema.facts.c.data).where(schema.facts.c.node_id == node_id)).scalar()
+            return None if found is None else dict(found)
+
+    def happened(self, node_ids: Collection[int], happening: Happening) -> None:
+        """Move the state of nodes along by something the head did or saw."""
+        moment = now()
+        with self._database.write() as connection:
+            for node_id in node_ids:
+                apply_happening(connection, node_id, happening, moment)
+
+    def seen(self, times: Mapping[int, str]) -> None:
+        """Note when nodes gave a sign of life."""
+        if not times:
+            return
+        states = schema.states
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(states).where(states.c.node_id == sa.bindparam("of")).values(seen=sa.bindparam("at")),
+                [{"of": node_id, "at": moment} for node_id, moment in times.items()],
+            )
+
+    def events(
+        self, node: str | None = None, *, after: int = 0, limit: int = 200, newest: bool = True
+    ) -> tuple[StoredEvent, ...]:
+        """Events in order of arrival: the last `limit` of them, or (`newest` false) the first after id `after`."""
+        table = schema.events
+        query = _events_query().where(table.c.id > after)
+        if node is not None:
+            query = query.where(schema.nodes.c.name == node)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(table.c.id.desc() if newest else table.c.id).limit(limit)).all()
+        found = tuple(_event(row) for row in rows)
+        return found[::-1] if newest else found
+
+    def event(self, event_id: int) -> StoredEvent | None:
+        with self._database.read() as connection:
+            row = connection.execute(_events_query().where(schema.events.c.id == event_id)).first()
+            return None if row is None else _event(row)
+
+    def last_events(self) -> dict[str, StoredEvent]:
+        """The newest event of each node, by name."""
+        table = schema.events
+        newest = sa.select(sa.func.max(table.c.id)).group_by(table.c.node_id).scalar_subquery()
+        with self._database.read() as connection:
+            rows = connection.execute(_events_query(with_log=False).where(table.c.id.in_(newest))).all()
+        return {row.node: _event(row) for row in rows}
+
+    def reports(self, node: str, limit: int = 20) -> tuple[StoredReport, ...]:
+        """The last reports of a node, newest first."""
+        query = _reports_query().where(schema.nodes.c.name == node).order_by(schema.reports.c.id.desc()).limit(limit)
+        with self._database.read() as connection:
+            return tuple(_report(row) for row in connection.execute(query))
+
+    def reports_by_id(self, ids: Collection[int]) -> dict[int, StoredReport]:
+        found: dict[int, StoredReport] = {}
+        wanted = list(ids)
+        with self._database.read() as connection:
+            for at in range(0, len(wanted), 500):
+                part = wanted[at : at + 500]
+                for row in connection.execute(_reports_query().where(schema.reports.c.id.in_(part))):
+                    found[row.id] = _report(row)
+        return found
+
+
+def current_state(connection: Connection, node_id: int) -> NodeState:
+    row = connection.execute(sa.select(schema.states).where(schema.states.c.node_id == node_id)).first()
+    return NodeState("defined", now()) if row is None else state_of(row)
+
+
+def put_state(connection: Connection, node_id: int, state: NodeState) -> None:
+    table = schema.states
+    values = {name: getattr(state, name) for name in NodeState.__slots__}
+    if not connection.execute(sa.update(table).where(table.c.node_id == node_id).values(**values)).rowcount:
+        connection.execute(sa.insert(table).values(node_id=node_id, **values))
+
+
+def put_facts(connection: Connection, node_id: int, facts: Mapping[str, Any]) -> None:
+    table = schema.facts
+    values = {"received": now(), "data": dict(facts)}
+    if not connection.execute(sa.update(table).where(table.c.node_id == node_id).values(**values)).rowcount:
+        connection.execute(sa.insert(table).values(node_id=node_id, **values))
+
+
+def apply_happening(connection: Connection, node_id: int, happening: Happening, moment: str) -> None:
+    put_state(connection, node_id, after_happening(current_state(connection, node_id), happening, moment))
+
+
+def _after_install(connection: Connection, node_id: int, report: Report) -> None:
+    table = schema.armings
+    if report.outcome == "ok":
+        connection.execute(sa.delete(table).where(table.c.node_id == node_id))
+        return
+    connection.execute(sa.update(table).where(table.c.node_id == node_id).values(failures=table.c.failures + 1))
+    connection.execute(sa.delete(table).where(table.c.node_id == node_id, table.c.failures >= INSTALL_TRIES))
+
+
+def _insert_event(connection: Connection, node_id: int, event: Event, received: str) -> int:
+    result = connection.execute(
+        sa.insert(schema.events).values(
+            node_id=node_id,
+            received=received,
+            time=event.time,
+            stage=event.stage,
+            outcome=event.outcome,
+            message=event.message,
+            bytes=event.bytes,
+            seconds=event.seconds,
+            log=event.log,
+        )
+    )
+    return _key(result)
+
+
+def _insert_report(connection: Connection, node_id: int, report: Report, received: str) -> int:
+    result = connection.execute(
+        sa.insert(schema.reports).values(
+            node_id=node_id,
+            received=received,
+            kind=report.kind,
+            outcome=report.outcome,
+            in_sync=report.in_sync,
+            image=report.image,
+            generation=report.generation,
+            version=report.version,
+            started=report.started,
+            seconds=report.seconds,
+            totals=msgspec.to_builtins(report.totals),
+            changes=msgspec.to_builtins(report.changes),
+            changes_left_out=report.changes_left_out,
+            reboot_needed=report.reboot_needed,
+            error=report.error,
+            log=report.log,
+            order_id=report.order,
+        )
+    )
+    return _key(result)
+
+
+def _key(result: sa.CursorResult[Any]) -> int:
+    assert result.inserted_primary_key is not None
+    return int(result.inserted_primary_key[0])
+
+
+def _events_query(*, with_log: bool = True) -> sa.Select[Any]:
+    columns: Iterable[Any] = schema.events.c if with_log else (c for c in schema.events.c if c.name != "log")
+    return sa.select(*columns, schema.nodes.c.name.label("node")).join_from(schema.events, schema.nodes)
+
+
+def _reports_query() -> sa.Select[Any]:
+    return sa.select(*schema.reports.c, schema.nodes.c.name.label("node")).join_from(schema.reports, schema.nodes)
+
+
+def _event(row: Any) -> StoredEvent:
+    return StoredEvent(
+        id=row.id,
+        node=row.node,
+        received=row.received,
+        time=row.time,
+        stage=row.stage,
+        outcome=row.outcome,
+        message=row.message,
+        bytes=row.bytes,
+        seconds=row.seconds,
+        log=getattr(row, "log", ""),
+    )
+
+
+def _report(row: Any) -> StoredReport:
+    return StoredReport(
+        id=row.id,
+        node=row.node,
+        received=row.received,
+        kind=row.kind,
+        outcome=row.outcome,
+        in_sync=row.in_sync,
+        image=row.image,
+        generation=row.generation,
+        version=row.version,
+        started=row.started,
+        seconds=row.seconds,
+        totals=row.totals,
+        changes=tuple(row.changes),
+        changes_left_out=row.changes_left_out,
+        reboot_needed=row.reboot_needed,
+        error=row.error,
+        log=row.log,
+        order_id=row.order_id,
+    )

@@ -1,0 +1,1 @@
+"""How an older inventory becomes a newer one; run by `sis.inventory.db` when a state database is opened."""

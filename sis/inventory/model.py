@@ -1,0 +1,188 @@
+"""The nouns of the inventory as frozen values: Node, Interface, Network, Assignment, NodeState and their history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface, ip_network
+from typing import Any, Literal
+
+from sis.wire import State
+
+OrderKind = Literal["sync", "check", "reboot"]
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """`cidr` such as "10.77.0.0/24"; `data` what later rooms need (dhcp mode and range, name servers, head address)."""
+
+    name: str
+    cidr: str
+    gateway: str | None = None
+    domain: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def range(self) -> IPv4Network | IPv6Network:
+        return ip_network(self.cidr)
+
+    def with_prefix(self, address: str) -> IPv4Interface | IPv6Interface:
+        """An address of this network with its prefix length."""
+        return ip_interface(f"{address}/{self.range.prefixlen}")
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    name: str
+    mac: str | None = None
+    address: str | None = None
+    network: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a node is meant to be: an image, a selector (channel, generation, "b3:…" or "" for stable), a layout."""
+
+    image: str
+    selector: str
+    layout: str | None = None
+
+    @property
+    def reference(self) -> str:
+        return f"{self.image}@{self.selector}" if self.selector else self.image
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """What is known of a node: `image`, `generation`, `version` and `drift` are of its last good report.
+
+    `step`, `reason` and `event_id` (whose log tells more) are of a failure; `progress` is the last thing it said;
+    `story_started`/`story_ended` (the node's clock) bound its last reported story.
+    """
+
+    state: State
+    since: str
+    step: str = ""
+    reason: str = ""
+    event_id: int | None = None
+    progress: str = ""
+    seen: str | None = None
+    image: str = ""
+    generation: int = 0
+    version: str = ""
+    drift: int = 0
+    reboot_needed: bool = False
+    story_started: str = ""
+    story_ended: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Arming:
+    """A node that is to be installed at its next network boot. Only the hash of its token is kept."""
+
+    armed: str
+    allow_foreign_disk: bool
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node as the admin defined it. `id` is stable and never used again; `number` is the last number of its name."""
+
+    id: int
+    name: str
+    number: int | None
+    machine_id: str
+    created: str
+    vars: Mapping[str, Any] = field(default_factory=dict)
+    interfaces: tuple[Interface, ...] = ()
+    groups: tuple[str, ...] = ()
+    assignment: Assignment | None = None
+    state: NodeState = field(default_factory=lambda: NodeState("defined", ""))
+    arming: Arming | None = None
+
+    @property
+    def macs(self) -> tuple[str, ...]:
+        return tuple(interface.mac for interface in self.interfaces if interface.mac)
+
+    @property
+    def address(self) -> str | None:
+        """The first address it has."""
+        return next((interface.address for interface in self.interfaces if interface.address), None)
+
+
+@dataclass(frozen=True, slots=True)
+class NewNode:
+    """What is needed to define a node; the rest is made."""
+
+    name: str
+    interfaces: tuple[Interface, ...] = ()
+    groups: tuple[str, ...] = ()
+    assignment: Assignment | None = None
+    vars: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    id: int
+    node: str
+    received: str
+    time: str
+    stage: str
+    outcome: str
+    message: str
+    bytes: int
+    seconds: float
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReport:
+    """`totals` and `changes` are those of `sis.wire.Report`, as plain JSON values."""
+
+    id: int
+    node: str
+    received: str
+    kind: str
+    outcome: str
+    in_sync: bool
+    image: str
+    generation: int
+    version: str
+    started: str
+    seconds: float
+    totals: Mapping[str, Any]
+    changes: tuple[Mapping[str, Any], ...]
+    changes_left_out: int
+    reboot_needed: bool
+    error: str
+    log: str
+    order_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOrder:
+    """Asked work. `done` with an empty `failure` and no report: it needs none (a reboot)."""
+
+    id: int
+    node: str
+    kind: OrderKind
+    full: bool
+    created: str
+    taken: str | None
+    attempts: int
+    done: str | None
+    report_id: int | None
+    failure: str
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """A MAC that asked for a boot answer and is no node's."""
+
+    mac: str
+    first_seen: str
+    last_seen: str
+    boots: int
+    data: Mapping[str, Any]

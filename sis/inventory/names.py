@@ -1,0 +1,105 @@
+"""Names of nodes: what is a good one, natural order, ClusterShell node sets with groups, MAC and IP addresses."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from ClusterShell.NodeSet import NodeSet, NodeSetException
+from ClusterShell.NodeUtils import GroupResolver, GroupResolverError, GroupSource
+
+from sis.errors import NotFound, UsageFault
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+MOST_NODES = 200_000
+
+_DIGITS = re.compile(r"(\d+)")
+_RANGE = re.compile(r"(\d+)-(\d+)")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+
+def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
+    """A sorting key by which n2 comes before n10."""
+    return tuple((0, int(part)) if part.isdigit() else (1, part) for part in _DIGITS.split(name) if part)
+
+
+def number_of(name: str) -> int | None:
+    """The last number in a name: 12 for "rack3-n012"."""
+    digits = _DIGITS.findall(name)
+    return int(digits[-1]) if digits else None
+
+
+def check_name(name: str) -> str:
+    """The name itself when it can be a host name. Raises UsageFault."""
+    if not NAME.fullmatch(name):
+        raise UsageFault(
+            f"{name!r} cannot be a node's name",
+            hint="use a host name: small letters, digits and dashes, at most 63, no dot (the domain is the network's)",
+        )
+    return name
+
+
+def check_group(name: str) -> str:
+    """The name itself when it can be a group's. Raises UsageFault."""
+    if not GROUP_NAME.fullmatch(name):
+        raise UsageFault(f"{name!r} cannot be a group's name", hint="use letters, digits, dots, dashes and underscores")
+    return name
+
+
+def check_mac(text: str) -> str:
+    """A MAC in its one form, "52:54:00:12:34:56" (dashes and capitals are taken too). Raises UsageFault."""
+    mac = text.strip().lower().replace("-", ":")
+    if re.fullmatch(r"[0-9a-f]{12}", mac):
+        mac = ":".join(mac[at : at + 2] for at in range(0, 12, 2))
+    if not _MAC.fullmatch(mac):
+        raise UsageFault(f"not a MAC address: {text!r}", hint="it looks like 52:54:00:12:34:56")
+    if int(mac[:2], 16) & 1:
+        raise UsageFault(f"{mac} is a multicast address, no interface has it", hint="is the first pair right?")
+    return mac
+
+
+def check_address(text: str) -> str:
+    """An IP address in its one form. Raises UsageFault."""
+    try:
+        return str(ipaddress.ip_address(text.strip()))
+    except ValueError as error:
+        raise UsageFault(f"not an IP address: {text!r}") from error
+
+
+def expand(text: str, groups: Mapping[str, Sequence[str]], everyone: Iterable[str] = ()) -> list[str]:
+    """The names of a node set ("n[001-004]!n003", "@rack1", "@*"), in natural order, each once.
+
+    Raises UsageFault for what is no node set, NotFound for an unknown group.
+    """
+    for first, last in _RANGE.findall(text):
+        if int(last) - int(first) > MOST_NODES:
+            raise UsageFault(f"the node set {text} has more than {MOST_NODES} nodes")
+    source = GroupSource("sis", {name: ",".join(members) for name, members in groups.items()}, ",".join(everyone))
+    try:
+        found = NodeSet(text, resolver=_Groups(source, groups))
+    except (NodeSetException, GroupResolverError) as error:
+        raise UsageFault(
+            f"not a node set: {text}: {error}", hint="write n001, n[001-016], n[001-016]!n004, @group or @*"
+        ) from error
+    return sorted(found, key=natural_key)
+
+
+def fold(names: Iterable[str]) -> str:
+    """Names as one node set: n001 n002 n003 → "n[001-003]"."""
+    return str(NodeSet.fromlist(list(names)))
+
+
+class _Groups(GroupResolver):  # type: ignore[misc]
+    """Groups of the inventory; an unknown one is a fault, not an empty set."""
+
+    def __init__(self, source: GroupSource, groups: Mapping[str, Sequence[str]]) -> None:
+        super().__init__(source)
+        self._known = groups
+
+    def group_nodes(self, group: str, namespace: str | None = None) -> list[str]:
+        if group not in self._known:
+            raise NotFound.of("group", group, self._known)
+        nodes: list[str] = super().group_nodes(group, namespace)
+        return nodes

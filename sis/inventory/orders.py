@@ -1,0 +1,114 @@
+"""Work asked of nodes: created by a command, taken by the node's agent, done when its report comes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import sqlalchemy as sa
+
+from sis.inventory import schema
+from sis.inventory.clock import now
+from sis.inventory.database import Database
+from sis.inventory.model import OrderKind, StoredOrder
+from sis.wire import Order
+
+TRIES = 2
+"""How often an order is handed out: a node that asks again without a report lost it, or its agent was restarted."""
+
+
+class Orders:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, node_ids: Collection[int], kind: OrderKind, *, full: bool = False) -> tuple[int, ...]:
+        """One order for each node, in the order given. Returns their ids."""
+        moment = now()
+        made = []
+        with self._database.write() as connection:
+            for node_id in node_ids:
+                result = connection.execute(
+                    sa.insert(schema.orders).values(
+                        node_id=node_id, kind=kind, full=full, created=moment, attempts=0, failure=""
+                    )
+                )
+                assert result.inserted_primary_key is not None
+                made.append(int(result.inserted_primary_key[0]))
+        return tuple(made)
+
+    def take(self, node_id: int) -> Order | None:
+        """The oldest order a node has not answered, handed out. A reboot is done by being taken: no report follows."""
+        table = schema.orders
+        waiting = sa.select(table).where(table.c.node_id == node_id, table.c.done.is_(None)).order_by(table.c.id)
+        with self._database.read() as connection:
+            if connection.execute(waiting.limit(1)).first() is None:
+                return None
+        moment = now()
+        with self._database.write() as connection:
+            for row in connection.execute(waiting).all():
+                values: dict[str, Any] = {"taken": moment, "attempts": row.attempts + 1}
+                lost = row.attempts >= TRIES
+                if lost:
+                    values = {"done": moment, "failure": f"taken {TRIES} times and never reported"}
+                elif row.kind == "reboot":
+                    values["done"] = moment
+                connection.execute(sa.update(table).where(table.c.id == row.id).values(**values))
+                if not lost:
+                    return Order(id=row.id, kind=row.kind, full=row.full)
+        return None
+
+    def waiting_nodes(self) -> frozenset[int]:
+        """Ids of nodes that have an order no one has taken."""
+        table = schema.orders
+        with self._database.read() as connection:
+            return frozenset(
+                connection.execute(
+                    sa.select(table.c.node_id).where(table.c.done.is_(None), table.c.taken.is_(None))
+                ).scalars()
+            )
+
+    def get(self, ids: Collection[int]) -> tuple[StoredOrder, ...]:
+        """Orders by id, in order of id."""
+        table = schema.orders
+        wanted = sorted(ids)
+        found = []
+        with self._database.read() as connection:
+            for at in range(0, len(wanted), 500):
+                part = wanted[at : at + 500]
+                rows = connection.execute(
+                    sa.select(table, schema.nodes.c.name.label("node"))
+                    .join_from(table, schema.nodes)
+                    .where(table.c.id.in_(part))
+                    .order_by(table.c.id)
+                )
+                found += [_order(row) for row in rows]
+        return tuple(found)
+
+    def cancel(self, ids: Collection[int], reason: str) -> int:
+        """Take back orders no one has taken. Returns how many."""
+        table = schema.orders
+        moment = now()
+        cancelled = 0
+        with self._database.write() as connection:
+            for order_id in ids:
+                cancelled += connection.execute(
+                    sa.update(table)
+                    .where(table.c.id == order_id, table.c.done.is_(None), table.c.taken.is_(None))
+                    .values(done=moment, failure=reason)
+                ).rowcount
+        return cancelled
+
+
+def _order(row: Any) -> StoredOrder:
+    return StoredOrder(
+        id=row.id,
+        node=row.node,
+        kind=row.kind,
+        full=row.full,
+        created=row.created,
+        taken=row.taken,
+        attempts=row.attempts,
+        done=row.done,
+        report_id=row.report_id,
+        failure=row.failure,
+    )

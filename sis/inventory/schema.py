@@ -1,0 +1,236 @@
+"""The tables of the inventory: no SQLite-only SQL; times are UTC RFC 3339 text, which sorts as it reads."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _of_node() -> Column[int]:
+    return Column("node_id", ForeignKey("nodes.id", ondelete="CASCADE"), nullable=False)
+
+
+def _one_per_node() -> Column[int]:
+    return Column("node_id", ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True, autoincrement=False)
+
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", JSON, nullable=False),
+)
+"""Values of the whole cluster (its name, the head's URL, …), and the revision: one more with every change of intent."""
+
+networks = Table(
+    "networks",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("cidr", String(64), nullable=False),
+    Column("gateway", String(64)),
+    Column("domain", String(255), nullable=False, default=""),
+    Column("data", JSON, nullable=False),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(63), nullable=False, unique=True),
+    Column("number", Integer),
+    Column("machine_id", String(32), nullable=False),
+    Column("created", String(32), nullable=False),
+    Column("data", JSON, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+interfaces = Table(
+    "interfaces",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _of_node(),
+    Column("position", Integer, nullable=False),
+    Column("name", String(15), nullable=False),
+    Column("mac", String(17), unique=True),
+    Column("address", String(45), unique=True),
+    Column("network_id", ForeignKey("networks.id", ondelete="RESTRICT")),
+    Column("data", JSON, nullable=False),
+    UniqueConstraint("node_id", "name"),
+)
+
+groups = Table(
+    "groups",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+)
+
+memberships = Table(
+    "memberships",
+    metadata,
+    Column("group_id", ForeignKey("groups.id", ondelete="CASCADE"), primary_key=True),
+    Column("node_id", ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True),
+    Index(None, "node_id"),
+)
+
+assignments = Table(
+    "assignments",
+    metadata,
+    _one_per_node(),
+    Column("image", String(128), nullable=False),
+    Column("selector", String(128), nullable=False),
+    Column("layout", String(128)),
+    Index(None, "image"),
+)
+
+states = Table(
+    "states",
+    metadata,
+    _one_per_node(),
+    Column("state", String(16), nullable=False),
+    Column("since", String(32), nullable=False),
+    Column("step", String(32), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("event_id", Integer),
+    Column("progress", Text, nullable=False),
+    Column("seen", String(32)),
+    Column("image", String(128), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("drift", Integer, nullable=False),
+    Column("reboot_needed", Boolean, nullable=False),
+    Column("story_started", String(40), nullable=False),
+    Column("story_ended", String(40), nullable=False),
+    Index(None, "state"),
+)
+
+armings = Table(
+    "armings",
+    metadata,
+    _one_per_node(),
+    Column("armed", String(32), nullable=False),
+    Column("allow_foreign_disk", Boolean, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("token_hash", String(64)),
+    Column("token_issued", String(32)),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    _one_per_node(),
+    Column("secret_hash", String(64), nullable=False),
+    Column("issued", String(32), nullable=False),
+    Column("used", Boolean, nullable=False),
+)
+
+host_keys = Table(
+    "host_keys",
+    metadata,
+    Column("node_id", ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True),
+    Column("type", String(16), primary_key=True),
+    Column("private", Text, nullable=False),
+    Column("public", Text, nullable=False),
+)
+
+facts = Table(
+    "facts",
+    metadata,
+    _one_per_node(),
+    Column("received", String(32), nullable=False),
+    Column("data", JSON, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _of_node(),
+    Column("received", String(32), nullable=False),
+    Column("time", String(40), nullable=False),
+    Column("stage", String(16), nullable=False),
+    Column("outcome", String(8), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("log", Text, nullable=False),
+    Index(None, "node_id", "id"),
+    sqlite_autoincrement=True,
+)
+
+reports = Table(
+    "reports",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _of_node(),
+    Column("received", String(32), nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("outcome", String(8), nullable=False),
+    Column("in_sync", Boolean, nullable=False),
+    Column("image", String(128), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("started", String(40), nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("totals", JSON, nullable=False),
+    Column("changes", JSON, nullable=False),
+    Column("changes_left_out", Integer, nullable=False),
+    Column("reboot_needed", Boolean, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("log", Text, nullable=False),
+    Column("order_id", Integer),
+    UniqueConstraint("node_id", "kind", "started"),
+    Index(None, "node_id", "id"),
+    sqlite_autoincrement=True,
+)
+
+orders = Table(
+    "orders",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _of_node(),
+    Column("kind", String(8), nullable=False),
+    Column("full", Boolean, nullable=False),
+    Column("created", String(32), nullable=False),
+    Column("taken", String(32)),
+    Column("attempts", Integer, nullable=False),
+    Column("done", String(32)),
+    Column("report_id", ForeignKey("reports.id", ondelete="SET NULL")),
+    Column("failure", Text, nullable=False),
+    Index(None, "node_id", "done"),
+    Index(None, "done", "taken"),
+    sqlite_autoincrement=True,
+)
+
+discoveries = Table(
+    "discoveries",
+    metadata,
+    Column("mac", String(17), primary_key=True),
+    Column("first_seen", String(32), nullable=False),
+    Column("last_seen", String(32), nullable=False),
+    Column("boots", Integer, nullable=False),
+    Column("data", JSON, nullable=False),
+)
