@@ -8,6 +8,7 @@ from sis.inventory.access import Access
 from sis.inventory.database import connect
 from sis.inventory.discoveries import Discoveries
 from sis.inventory.history import History
+from sis.inventory.host_keys import HostKeys
 from sis.inventory.networks import Networks
 from sis.inventory.nodes import Nodes
 from sis.inventory.orders import Orders
@@ -23,6 +24,7 @@ class Inventory:
         self.networks = Networks(self.database)
         self.nodes = Nodes(self.database)
         self.access = Access(self.database)
+        self.host_keys = HostKeys(self.database)
         self.history = History(self.database)
         self.orders = Orders(self.database)
         self.discoveries = Discoveries(self.database)

@@ -88,14 +88,17 @@ class Arming:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node as the admin defined it. `id` is stable and never used again; `number` is the last number of its name."""
+    """A node as the admin defined it. `id` is stable and never used again; `number` is the last number of its name.
+
+    `profile` holds what `sis.inventory.profile.Profile` reads: modules, time zone, console and so on.
+    """
 
     id: int
     name: str
     number: int | None
     machine_id: str
     created: str
-    vars: Mapping[str, Any] = field(default_factory=dict)
+    profile: Mapping[str, Any] = field(default_factory=dict)
     interfaces: tuple[Interface, ...] = ()
     groups: tuple[str, ...] = ()
     assignment: Assignment | None = None
@@ -120,7 +123,7 @@ class NewNode:
     interfaces: tuple[Interface, ...] = ()
     groups: tuple[str, ...] = ()
     assignment: Assignment | None = None
-    vars: Mapping[str, Any] = field(default_factory=dict)
+    profile: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,15 +35,26 @@ FREE = "free"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What `Nodes.change` sets; None leaves as it is. `vars` given as None values are taken away."""
+    """What `Nodes.change` sets. `profile` values of None are taken away; `interfaces` are whole new sets by node."""
 
     assignment: Callable[[Assignment | None], Assignment] | None = None
-    vars: Mapping[str, Any] = field(default_factory=dict)
+    profile: Mapping[str, Any] = field(default_factory=dict)
     join: Sequence[str] = ()
     leave: Sequence[str] = ()
     groups: Sequence[str] | None = None
     interfaces: Mapping[str, tuple[Interface, ...]] = field(default_factory=dict)
-    """Whole new sets of interfaces by node."""
+
+    def of(self, node: Node) -> NewNode:
+        """What the node is to be after this change."""
+        kept = node.groups if self.groups is None else tuple(self.groups)
+        groups = [group for group in (*kept, *self.join) if group not in self.leave]
+        return NewNode(
+            name=node.name,
+            interfaces=self.interfaces.get(node.name, node.interfaces),
+            groups=tuple(dict.fromkeys(groups)),
+            assignment=self.assignment(node.assignment) if self.assignment else node.assignment,
+            profile={name: value for name, value in {**node.profile, **self.profile}.items() if value is not None},
+        )
 
 
 class Nodes:
@@ -110,7 +121,8 @@ class Nodes:
     def change(self, names: Collection[str], change: Change) -> tuple[Node, ...]:
         """Change nodes, all or none. Raises SisError as `add` does."""
         with self._database.write() as connection:
-            change_nodes(connection, load(connection, names), change)
+            before = load(connection, names)
+            rewrite_nodes(connection, before, [change.of(node) for node in before])
             settings.touch(connection)
             return load(connection, names)
 
@@ -188,7 +200,7 @@ def load(connection: Connection, names: Collection[str] | None = None) -> tuple[
             number=row.number,
             machine_id=row.machine_id,
             created=row.created,
-            vars=row.data,
+            profile=row.data,
             interfaces=tuple(interfaces.get(row.id, ())),
             groups=tuple(groups.get(row.id, ())),
             assignment=Assignment(row.assigned_image, row.selector, row.layout) if row.assigned_image else None,
@@ -243,7 +255,7 @@ def add_nodes(connection: Connection, new: Sequence[NewNode]) -> None:
     for node in new:
         connection.execute(
             sa.insert(schema.nodes).values(
-                name=node.name, number=number_of(node.name), machine_id="", created=created, data=dict(node.vars)
+                name=node.name, number=number_of(node.name), machine_id="", created=created, data=dict(node.profile)
             )
         )
     ids = node_ids(connection, [node.name for node in new])
@@ -258,40 +270,32 @@ def add_nodes(connection: Connection, new: Sequence[NewNode]) -> None:
         connection.execute(sa.insert(schema.assignments), assigned)
 
 
-def change_nodes(connection: Connection, nodes: Sequence[Node], change: Change) -> None:
-    ids = {node.name: node.id for node in nodes}
-    for group in (*change.join, *(change.groups or ())):
-        check_group(group)
-    if change.interfaces:
-        settled, faults = _settle(connection, change.interfaces)
-        _raise_all(faults)
-        changed = [ids[name] for name in settled]
-        for part in _parts(changed):
-            connection.execute(sa.delete(schema.interfaces).where(schema.interfaces.c.node_id.in_(part)))
-        _put_interfaces(connection, ids, settled)
-    if change.assignment is not None:
-        _assign(connection, [(node.id, change.assignment(node.assignment)) for node in nodes])
-    if change.vars:
+def rewrite_nodes(connection: Connection, before: Sequence[Node], after: Sequence[NewNode]) -> None:
+    """Make defined nodes what `after` says, in the same order as `before`; only what differs is touched."""
+    ids = {node.name: node.id for node in before}
+    pairs = list(zip(before, after, strict=True))
+    faults = [fault for _, new in pairs for group in new.groups for fault in _faults_of(check_group, group)]
+    rewired = {new.name: new.interfaces for old, new in pairs if new.interfaces != old.interfaces}
+    settled, more = _settle(connection, rewired)
+    _raise_all([*faults, *more])
+    _clear(connection, schema.interfaces, [ids[name] for name in settled])
+    _put_interfaces(connection, ids, settled)
+    assigned = [(old.id, new.assignment) for old, new in pairs if new.assignment != old.assignment]
+    _clear(connection, schema.assignments, [node_id for node_id, _ in assigned])
+    rows = [{"node_id": node_id, **_columns(assignment)} for node_id, assignment in assigned if assignment]
+    if rows:
+        connection.execute(sa.insert(schema.assignments), rows)
+    profiles = [{"of": old.id, "to": dict(new.profile)} for old, new in pairs if new.profile != old.profile]
+    if profiles:
         connection.execute(
             sa.update(schema.nodes)
             .where(schema.nodes.c.id == sa.bindparam("of"))
-            .values(data=sa.bindparam("now", type_=sa.JSON())),
-            [{"of": node.id, "now": _merged(node.vars, change.vars)} for node in nodes],
+            .values(data=sa.bindparam("to", type_=sa.JSON())),
+            profiles,
         )
-    memberships = schema.memberships
-    gone = change.leave if change.groups is None else list(groups_of(connection))
-    if gone:
-        for part in _parts(list(ids.values())):
-            connection.execute(
-                sa.delete(memberships).where(
-                    memberships.c.node_id.in_(part),
-                    memberships.c.group_id.in_(
-                        sa.select(schema.groups.c.id).where(schema.groups.c.name.in_(list(gone)))
-                    ),
-                )
-            )
-    joining = tuple(dict.fromkeys((*change.join, *(change.groups or ()))))
-    _join(connection, ids, dict.fromkeys(ids, joining))
+    regrouped = {new.name: new.groups for old, new in pairs if set(new.groups) != set(old.groups)}
+    _clear(connection, schema.memberships, [ids[name] for name in regrouped])
+    _join(connection, ids, regrouped)
     drop_empty_groups(connection)
 
 
@@ -444,22 +448,13 @@ def _join(connection: Connection, ids: Mapping[str, int], joining: Mapping[str, 
         connection.execute(sa.insert(memberships), rows)
 
 
-def _assign(connection: Connection, wanted: Sequence[tuple[int, Assignment]]) -> None:
-    table = schema.assignments
-    for part in _parts([node_id for node_id, _ in wanted]):
+def _clear(connection: Connection, table: sa.Table, ids: Sequence[int]) -> None:
+    for part in _parts(ids):
         connection.execute(sa.delete(table).where(table.c.node_id.in_(part)))
-    if wanted:
-        connection.execute(
-            sa.insert(table), [{"node_id": node_id, **_columns(assignment)} for node_id, assignment in wanted]
-        )
 
 
 def _columns(assignment: Assignment) -> dict[str, Any]:
     return {"image": assignment.image, "selector": assignment.selector, "layout": assignment.layout}
-
-
-def _merged(known: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in {**known, **changes}.items() if value is not None}
 
 
 def _faults_of(check: Callable[[str], str], name: str) -> list[str]:

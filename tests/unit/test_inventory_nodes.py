@@ -152,7 +152,7 @@ def test_machine_ids_differ_and_stay(inventory: Inventory) -> None:
     made = [node.machine_id for node in inventory.nodes.list()]
     assert len(set(made)) == 3
     assert all(len(one) == 32 and int(one, 16) for one in made)
-    inventory.nodes.change(["n1"], Change(vars={"timezone": "UTC"}))
+    inventory.nodes.change(["n1"], Change(profile={"timezone": "UTC"}))
     assert [node.machine_id for node in inventory.nodes.list()] == made
 
 
@@ -160,19 +160,21 @@ def test_change_sets_image_vars_groups_and_interfaces(inventory: Inventory) -> N
     some(inventory, 2)
     change = Change(
         assignment=lambda known: Assignment("thin", "12", known.layout if known else None),
-        vars={"gpu": True, "rack": 3},
+        profile={"gpu": True, "rack": 3},
         join=("gpu",),
         leave=("all",),
     )
     changed = inventory.nodes.change(["n1"], change)
     assert changed[0].assignment == Assignment("thin", "12", "single")
-    assert changed[0].vars == {"gpu": True, "rack": 3}
+    assert changed[0].profile == {"gpu": True, "rack": 3}
     assert changed[0].groups == ("gpu",)
     again = inventory.nodes.change(
         ["n1"],
-        Change(vars={"rack": None}, interfaces={"n1": (Interface("eno1", "52:54:00:00:00:77", "10.77.0.99", "mgmt"),)}),
+        Change(
+            profile={"rack": None}, interfaces={"n1": (Interface("eno1", "52:54:00:00:00:77", "10.77.0.99", "mgmt"),)}
+        ),
     )
-    assert again[0].vars == {"gpu": True}
+    assert again[0].profile == {"gpu": True}
     assert (again[0].address, again[0].macs) == ("10.77.0.99", ("52:54:00:00:00:77",))
     assert inventory.nodes.get("n2").groups == ("all",)
 
