@@ -1,0 +1,141 @@
+"""`python -m configurator facts|footprint|render|apply`: alone on a node or in a chroot.
+
+Exit codes: 0 ok · 1 error · 2 usage · 4 differences found (`render -o diff`, `apply -n`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from configurator.errors import ConfiguratorError
+from configurator.facts import Facts, decode_facts, read_facts
+from configurator.footprint import of_root
+from configurator.record import decode
+from configurator.rendered import RenderedFile
+
+DIFFERENCES_FOUND = 4
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        return command(arguments)
+    except ConfiguratorError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m configurator", description="A node's own files from its record.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    facts = commands.add_parser("facts", help="print what this machine is made of, as JSON")
+    facts.add_argument("--root-sys", type=Path, default=Path("/"), metavar="DIR", help="read DIR/sys and DIR/proc")
+    facts.set_defaults(command=_facts)
+
+    footprint = commands.add_parser("footprint", help="print what a tree holds, as JSON")
+    footprint.add_argument("--root", type=Path, required=True, metavar="DIR")
+    footprint.set_defaults(command=_footprint)
+
+    render = commands.add_parser("render", help="print the node's files, change nothing")
+    _add_inputs(render)
+    render.add_argument("-o", "--output", choices=("list", "json", "diff"), default="list")
+    render.set_defaults(command=_render)
+
+    apply = commands.add_parser("apply", help="write the node's files beneath the root")
+    _add_inputs(apply)
+    apply.add_argument("-n", "--dry-run", action="store_true", help="only say what would be written")
+    apply.set_defaults(command=_apply)
+    return parser
+
+
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--record", required=True, metavar="FILE", help="the node's record in JSON; - reads it from stdin"
+    )
+    parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="the tree the files are for")
+    parser.add_argument("--facts", metavar="FILE", help="facts in JSON; without, nothing is known of the hardware")
+
+
+def _facts(arguments: argparse.Namespace) -> int:
+    _print_json(read_facts(arguments.root_sys))
+    return 0
+
+
+def _footprint(arguments: argparse.Namespace) -> int:
+    _print_json(of_root(arguments.root))
+    return 0
+
+
+def _render(arguments: argparse.Namespace) -> int:
+    from configurator import apply
+    from configurator.render import owned_patterns
+
+    files = _rendered(arguments)
+    if arguments.output == "json":
+        _print_json(files)
+    elif arguments.output == "list":
+        for file in files:
+            print(_listed(file))
+    else:
+        differences = apply.plan(arguments.root, files, owned_patterns())
+        sys.stdout.write(apply.diff(differences))
+        return DIFFERENCES_FOUND if differences else 0
+    return 0
+
+
+def _apply(arguments: argparse.Namespace) -> int:
+    from configurator import apply
+    from configurator.render import owned_patterns
+
+    differences = apply.plan(arguments.root, _rendered(arguments), owned_patterns())
+    if not arguments.dry_run:
+        apply.apply(arguments.root, differences)
+    for difference in differences:
+        print(f"{difference.action:9}{difference.want.path}")
+    return DIFFERENCES_FOUND if differences and arguments.dry_run else 0
+
+
+def _rendered(arguments: argparse.Namespace) -> tuple[RenderedFile, ...]:
+    """The files, and a word on stderr for what the tree has no use for."""
+    from configurator.render import notices, render
+
+    record = decode(_read(arguments.record), "stdin" if arguments.record == "-" else arguments.record)
+    facts = decode_facts(_read(arguments.facts), arguments.facts) if arguments.facts else Facts()
+    footprint = of_root(arguments.root)
+    for notice in notices(record, footprint):
+        print(f"notice: {notice}", file=sys.stderr)
+    return render(record, facts, footprint)
+
+
+def _read(path: str) -> bytes:
+    if path == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfiguratorError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _listed(file: RenderedFile) -> str:
+    what = f" -> {file.target}" if file.kind == "symlink" else ""
+    return f"{file.kind:8}{file.mode:04o} {file.uid}:{file.gid} {len(file.content):7} {file.path}{what} ({file.origin})"
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""Record + facts + footprint → that node's own files. Pure: the same values give the same bytes everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from configurator.checks import check, check_facts
+from configurator.errors import NotRenderable
+from configurator.facts import Facts
+from configurator.footprint import Footprint
+from configurator.record import Record
+from configurator.rendered import RenderedFile
+from configurator.renderers import Context, all_renderers
+
+
+def render(record: Record, facts: Facts, footprint: Footprint) -> tuple[RenderedFile, ...]:
+    """The node's own files, sorted by path, each path once.
+
+    Raises RecordInvalid for values that are not what they mean (all of them), NotRenderable for good values that
+    this tree's files cannot hold.
+    """
+    check(record)
+    check_facts(facts)
+    context = Context(record, facts, footprint)
+    files: dict[str, RenderedFile] = {}
+    for renderer in all_renderers():
+        if not renderer.speaks(footprint):
+            continue
+        for file in renderer.render(context):
+            other = files.setdefault(file.path, file)
+            if other is not file:
+                raise NotRenderable(f"two renderers make {file.path}: {other.origin} and {file.origin}")
+    return tuple(files[path] for path in sorted(files))
+
+
+def owned_patterns() -> tuple[str, ...]:
+    """Path patterns (fnmatch in the last part) whose files are all ours: what matches and is not rendered is stale."""
+    return tuple(pattern for renderer in all_renderers() for pattern in renderer.owns)
+
+
+def notices(record: Record, footprint: Footprint) -> tuple[str, ...]:
+    """What the record asks for and this tree has no use for: worth a word, not an error."""
+    return tuple(_notices(record, footprint))
+
+
+def _notices(record: Record, footprint: Footprint) -> Iterator[str]:
+    if record.interfaces and footprint.network == "none":
+        yield "the record has interfaces, but the tree holds no network stack we know: none is configured"
+    if record.host_keys and not footprint.sshd:
+        yield "the record has ssh host keys, but the tree holds no sshd"
+    if record.kerrighed is not None and footprint.kerrighed == "none":
+        yield "the record has a Kerrighed session, but the tree holds no Kerrighed tools: only the node list is made"
+    if (record.modules or record.blacklist) and not footprint.modules:
+        yield "the record has kernel modules, but the tree holds no place to list them"

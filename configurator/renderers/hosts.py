@@ -1,0 +1,70 @@
+"""/etc/hosts: localhost, the node itself, the head, and every peer with its full name."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator
+
+from configurator.network import own_address
+from configurator.record import Peer, Record
+from configurator.rendered import RenderedFile, text_file
+from configurator.renderers import Context, renderer
+
+_LOCALHOST = (
+    "127.0.0.1\tlocalhost",
+    "::1\tlocalhost ip6-localhost ip6-loopback",
+    "ff02::1\tip6-allnodes",
+    "ff02::2\tip6-allrouters",
+    "",
+)
+
+
+@renderer("hosts")
+def hosts(context: Context) -> Iterator[RenderedFile]:
+    record = context.record
+    peers = _peer_table(record)
+    lines: list[str] = [*_LOCALHOST]
+    if record.name not in peers.names:
+        # Without a fixed address the name must still resolve: Debian's 127.0.1.1.
+        lines.append(_line(own_address(record) or "127.0.1.1", record.name, record.domain))
+    if record.head and record.head not in peers.addresses and record.head_name not in (*peers.names, record.name):
+        lines.append(_line(record.head, record.head_name, record.domain))
+    yield text_file("/etc/hosts", "hosts", [*lines, *peers.lines])
+
+
+class _PeerTable:
+    """The peers as lines, by id."""
+
+    def __init__(self, peers: Iterable[Peer], domain: str) -> None:
+        ordered = sorted(peers, key=lambda peer: peer.id)
+        self.names = frozenset(peer.name for peer in ordered)
+        self.addresses = frozenset(peer.address for peer in ordered)
+        self.lines = tuple(_line(peer.address, peer.name, domain) for peer in ordered)
+
+
+class _Same:
+    """A tuple of peers as a cache key: known by identity, and kept alive while it is one."""
+
+    def __init__(self, peers: tuple[Peer, ...]) -> None:
+        self.peers = peers
+
+    def __hash__(self) -> int:
+        return id(self.peers)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.peers is self.peers
+
+
+def _peer_table(record: Record) -> _PeerTable:
+    return _cached_table(_Same(record.peers), record.domain)
+
+
+@functools.lru_cache(maxsize=4)
+def _cached_table(peers: _Same, domain: str) -> _PeerTable:
+    return _PeerTable(peers.peers, domain)
+
+
+def _line(address: str, name: str, domain: str) -> str:
+    if not domain or "." in name:
+        return f"{address}\t{name}"
+    return f"{address}\t{name}.{domain} {name}"

@@ -1,0 +1,31 @@
+"""Name servers: a plain /etc/resolv.conf, or systemd-resolved's where it is enabled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from configurator.network import search_list
+from configurator.rendered import RenderedFile, symlink, text_file
+from configurator.renderers import Context, renderer
+
+NAME = "resolv"
+
+
+@renderer(NAME, owns=("/etc/systemd/resolved.conf.d/sis.conf",))
+def resolv(context: Context) -> Iterator[RenderedFile]:
+    record, footprint = context.record, context.footprint
+    search = search_list(record)
+    if footprint.resolver == "resolved":
+        yield symlink("/etc/resolv.conf", NAME, "../run/systemd/resolve/stub-resolv.conf")
+        # networkd hands its own DNS= lines to resolved; no other stack is asked to.
+        if footprint.network != "networkd" and (record.nameservers or search):
+            lines = ["[Resolve]"]
+            if record.nameservers:
+                lines.append(f"DNS={' '.join(record.nameservers)}")
+            if search:
+                lines.append(f"Domains={' '.join(search)}")
+            yield text_file("/etc/systemd/resolved.conf.d/sis.conf", NAME, lines)
+    elif record.nameservers:
+        lines = [f"search {' '.join(search)}"] if search else []
+        lines.extend(f"nameserver {server}" for server in record.nameservers)
+        yield text_file("/etc/resolv.conf", NAME, lines)
