@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sis.disk import devices
 from sis.disk.model import Layout, Partition
 from sis.disk.plan import DiskPlan, PlannedPartition
-from sis.errors import ProgramFailed
+from sis.errors import NotFound, ProgramFailed
 from sis.system import process
 
 _SYSTEM = ("/dev", "/proc", "/sys")
@@ -78,12 +78,25 @@ def release(target: Path) -> None:
 def mounted_below(target: Path) -> list[Path]:
     """Mount points at and below `target`, in the order they were mounted."""
     real = os.path.realpath(target)
-    found = []
+    return [Path(place) for place, _ in _mount_table() if place == real or place.startswith(real.rstrip("/") + "/")]
+
+
+def source_of(place: Path) -> str:
+    """The device mounted at `place`. Raises NotFound when nothing is mounted there."""
+    real = os.path.realpath(place)
+    for mounted_at, source in reversed(_mount_table()):
+        if mounted_at == real:
+            return source
+    raise NotFound(f"nothing is mounted at {place}")
+
+
+def _mount_table() -> list[tuple[str, str]]:
+    """(mount point, source) of every mount, in the order they were mounted."""
+    table = []
     for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
-        place = _unescaped(line.split(" ")[4])
-        if place == real or place.startswith(real.rstrip("/") + "/"):
-            found.append(Path(place))
-    return found
+        before, _, after = line.partition(" - ")
+        table.append((_unescaped(before.split(" ")[4]), _unescaped(after.split(" ")[1])))
+    return table
 
 
 def _belongs_to_tree(partition: PlannedPartition) -> bool:
