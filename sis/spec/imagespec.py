@@ -50,24 +50,31 @@ class KernelSpec(Spec):
     command_line: Text = ""
     modules: tuple[Text, ...] = ()
     """Modules every node of the image loads at boot."""
+    initramfs: Literal["uncompressed", "packaged"] = "uncompressed"
+    """Uncompressed ones share their bytes with the next version; `packaged`: as the distribution makes them."""
 
 
 class FileSpec(Spec):
-    """A file, or a whole folder, laid over: `source` (relative to the spec), `content` or `link` (a symlink)."""
+    """Laid over the tree: `source` (file or folder, relative to the spec), `content`, `link` or `directory`."""
 
     target: AbsolutePath
     source: Text | None = None
     content: Text | None = None
     link: Text | None = None
+    """Target of a symlink."""
+    directory: Flag = False
+    """True: an empty directory."""
     mode: Mode | None = None
-    """Of files; default 0644, or 0755 where the source is executable."""
+    """Default 0644; 0755 for directories and where the source is executable."""
     owner: Annotated[Text, matching(r"[A-Za-z0-9_.-]+(:[A-Za-z0-9_.-]+)?", "must be user or user:group")] = "root:root"
 
     @model_validator(mode="after")
     def _one_origin(self) -> FileSpec:
         given = [name for name in ("source", "content", "link") if getattr(self, name) is not None]
+        given += ["directory"] if self.directory else []
         if len(given) != 1:
-            raise ValueError(f"needs exactly one of source, content and link, not {' and '.join(given) or 'none'}")
+            said = " and ".join(given) or "none"
+            raise ValueError(f"needs exactly one of source, content, link and directory, not {said}")
         return self
 
 

@@ -18,13 +18,14 @@ Role = Literal["bios-boot", "esp", "swap", "root", "data"]
 FileSystem = Literal["ext4", "xfs", "vfat", "swap", "none"]
 DiskType = Literal["disk", "nvme", "ssd", "hdd", "virtio"]
 
-_FILESYSTEM_OF: dict[Role, FileSystem] = {
+_FILESYSTEM_OF: dict[str, FileSystem] = {
     "bios-boot": "none",
     "esp": "vfat",
     "swap": "swap",
     "root": "ext4",
     "data": "ext4",
 }
+_MOUNT_OF = {"root": "/", "esp": "/boot/efi"}
 _ALLOWED: dict[Role, tuple[FileSystem, ...]] = {
     "bios-boot": ("none",),
     "esp": ("vfat",),
@@ -90,17 +91,16 @@ class PartitionSpec(Spec):
     @model_validator(mode="before")
     @classmethod
     def _from_role(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or given.get("role") not in _FILESYSTEM_OF:
+        if not isinstance(given, dict):
             return given
-        role: Role = given["role"]
-        filled: dict[str, Any] = {"filesystem": _FILESYSTEM_OF[role]}
-        if role == "root":
-            filled["mount"] = "/"
-        if role == "esp":
-            filled["mount"] = "/boot/efi"
-        mount = given.get("mount")
+        role, mount = str(given.get("role")), given.get("mount")
         tail = mount.strip("/").replace("/", "-") if role == "data" and isinstance(mount, str) else ""
-        filled["label"] = f"sis-{tail or role}"[:_MAX_LABEL]
+        filled: dict[str, Any] = {
+            "filesystem": _FILESYSTEM_OF.get(role, "none"),
+            "label": f"sis-{tail or role}"[:_MAX_LABEL],
+        }
+        if role in _MOUNT_OF:
+            filled["mount"] = _MOUNT_OF[role]
         return {**filled, **given}
 
 

@@ -140,6 +140,7 @@ class Reading(Generic[ModelT]):
                 return made
             except ValidationError as error:
                 details = [detail for detail in error.errors() if _path(detail)[0] not in removed]
+            details = [detail for detail in details if detail["type"] != "too_short" or not detail["input"]]
             leaves = [self._tell(model, detail) for detail in details]
             if not leaves or any(not path or isinstance(path[-1], int) for path in leaves):
                 return None
@@ -205,6 +206,11 @@ def _words(model: type[BaseModel], detail: ErrorDetails, path: Path) -> str:
         return str(context["error"])
     if kind == "literal_error":
         return _not_one_of(model, path, given)
+    if kind == "too_short":
+        return "needs at least one entry"
+    if kind in ("greater_than_equal", "less_than_equal"):
+        bound = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
+        return f"must be {bound}, not {said(given)}"
     wanted = {
         "string_type": "text",
         "bool_type": "true or false",

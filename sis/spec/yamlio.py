@@ -123,8 +123,9 @@ def parse(raw: bytes, file: str) -> Document:
     except yaml.MarkedYAMLError as error:
         raise refuse(file, [*composer.faults, _syntax(file, text, error)]) from error
     except ReaderError as error:
-        place = Place(file, text.count("\n", 0, error.position) + 1)
-        raise refuse(file, [Fault(place, "", f"control character {error.character!r} is not allowed")]) from error
+        place = Place(file, raw.count(b"\n", 0, error.position) + 1)
+        code = error.character if isinstance(error.character, int) else ord(error.character)
+        raise refuse(file, [Fault(place, "", f"character U+{code:04X} is not allowed")]) from error
     if composer.faults:
         raise refuse(file, composer.faults)
     return Document(file, value, MappingProxyType(composer.places), MappingProxyType(composer.keys))
