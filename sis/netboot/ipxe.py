@@ -45,7 +45,7 @@ class Install:
 
     node: str
     token: str
-    key: str
+    key: str | None
     root: RamRoot
     console: str | None = None
     kernel_cmdline: str = ""
@@ -130,7 +130,7 @@ def arguments(boot: Install, *, head: str) -> str:
         f"sis.head={_checked('head URL', head, _URL)}",
         f"sis.node={_checked('node name', boot.node, _NODE)}",
         f"sis.token={_checked('install token', boot.token, _TOKEN)}",
-        f"sis.key={_checked('signing key', boot.key, _HEX)}",
+        *([f"sis.key={_checked('signing key', boot.key, _HEX)}"] if boot.key is not None else []),
         f"sis.root={files}/root.squashfs",
         f"sis.root_sha256={_checked('root hash', boot.root.root_sha256, _HEX)}",
         f"sis.root_bytes={boot.root.root_bytes:d}",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from sis.errors import NotFound
 from sis.netboot import dnsmasq, ipxe
-from sis.system import process
+from sis.system import files, process
 
 LOADER_FOLDER = Path("/usr/lib/ipxe")
 
@@ -86,9 +85,5 @@ def _account(served: Path) -> str:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    if path.is_file() and path.read_bytes() == content:
-        return
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_bytes(content)
-    fresh.chmod(0o644)
-    os.replace(fresh, path)
+    if not path.is_file() or path.read_bytes() != content:
+        files.atomic_write(path, content)

@@ -1,0 +1,192 @@
+"""Nodes boot from the network as real ones do: DHCP, TFTP, iPXE, HTTP, kernel and stage 1, the installer's root."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from sis.netboot import installer, ipxe, tftp
+from sis.netboot.dnsmasq import BootNetwork, Lease
+from sis.system import process
+from tests.vm.lab import Firmware, Lab, Node, leftovers
+
+pytestmark = [pytest.mark.root, pytest.mark.vm]
+
+HEAD = "http://10.77.0.1:8700"
+VERSION = "5a" * 32
+CACHE = Path("/tmp/sis-test-netboot")
+BOOT_S = 100.0
+MARKER_SCRIPT = """\
+#!/bin/sh
+echo "MARKER $1 on $(cat /proc/sys/kernel/hostname), $(ip -4 -o address show scope global | tr -s ' ' | cut -d' ' -f4)"
+for word in $(cat /proc/cmdline); do echo "WORD $word"; done
+python3 -c 'import os; print("DISKS", sorted(os.listdir("/sys/block")))'
+test -d /target && touch /target/written && echo WRITABLE
+exit 7
+"""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    yield
+    assert leftovers() == []
+
+
+@pytest.fixture(scope="module")
+def boot_files() -> tuple[Path, installer.BootFiles]:
+    """The boot files of a small image tree with Debian's kernel and a marker for a node bundle; kept between runs."""
+    CACHE.mkdir(exist_ok=True)
+    image, plain = CACHE / "image", CACHE / "installer"
+    if not image.exists():
+        unpacked = CACHE / "image.new"
+        shutil.rmtree(unpacked, ignore_errors=True)
+        unpacked.mkdir()
+        meta = process.run(["apt-cache", "depends", "linux-image-cloud-amd64"]).stdout.split()
+        name = next(word for word in meta if word.startswith("linux-image-6"))
+        process.run(["apt-get", "download", name], cwd=CACHE)
+        process.run(["dpkg", "-x", next(CACHE.glob(f"{name}_*.deb")), unpacked])
+        (unpacked / "usr/lib/sis").mkdir(parents=True)
+        (unpacked / "usr/bin").mkdir()
+        (unpacked / "usr/bin/python3").symlink_to("python3.11")
+        (unpacked / "usr/bin/sis-node").write_text(MARKER_SCRIPT)
+        (unpacked / "usr/bin/sis-node").chmod(0o755)
+        unpacked.rename(image)
+    if not plain.exists():
+        unpacked = CACHE / "installer.new"
+        shutil.rmtree(unpacked, ignore_errors=True)
+        wanted = "python3-minimal,udev,kmod,iproute2"
+        process.run(["mmdebstrap", "--variant=minbase", f"--include={wanted}", "bookworm", unpacked], timeout_s=280)
+        unpacked.rename(plain)
+    made = installer.build(image_tree=image, installer_tree=plain, version_id=VERSION, out=CACHE / "boot")
+    return CACHE / "boot", made
+
+
+class Site:
+    """A lab with dnsmasq and the tiny head running; `answer` says what a MAC is told."""
+
+    def __init__(self, lab: Lab, boot: Path | None = None, *, serve: bool = True) -> None:
+        self.lab = lab
+        lab.folder.chmod(0o755)
+        self.web = lab.folder / "web"
+        (self.web / "answers").mkdir(parents=True)
+        (self.web / "boot").mkdir()
+        self.network = BootNetwork(
+            interface=lab.bridge,
+            address=lab.head,
+            pool=(IPv4Address("10.77.0.200"), IPv4Address("10.77.0.220")),
+            gateway=IPv4Address("10.77.0.1"),
+            nameservers=(IPv4Address("10.77.0.1"),),
+            domain="cluster.test",
+        )
+        leases = [Lease(f"52:54:00:77:00:{n:02x}", IPv4Address(f"10.77.0.{10 + n}"), f"n{n:03}") for n in (1, 2)]
+        command = tftp.prepare(lab.folder / "state", self.network, leases, head=HEAD)
+        lab.run([*command, "--test"])
+        self.dhcp_log = lab.folder / "dnsmasq.log"
+        lab.start(command, output=self.dhcp_log)
+        (self.web / "boot/loader").symlink_to(lab.folder / "state/run/tftp")
+        if boot is not None:
+            (self.web / "boot/files").symlink_to(boot)
+        if serve:
+            self.serve()
+
+    def serve(self) -> None:
+        program = Path(__file__).with_name("tiny_head.py")
+        self.http_log = self.lab.folder / "http.log"
+        self.lab.start([sys.executable, program, self.lab.address, "8700", self.web], output=self.http_log)
+
+    def answer(self, node: Node, boot: ipxe.Boot) -> None:
+        script = ipxe.answer(boot, head=HEAD)
+        (self.web / "answers" / node.mac.replace(":", "-")).write_text(script)
+
+
+@pytest.fixture(scope="module")
+def marker_disks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """For each firmware a disk that prints DISK BOOTED on the serial port."""
+    folder = tmp_path_factory.mktemp("disks")
+    bios = folder / "bios.raw"
+    # mov ds,0; si=text; loop: lodsb, test, jz stop, out 0x3f8, jmp loop; stop: hlt, jmp stop
+    code = bytes.fromhex("fc 31c0 8ed8 be 287c ac 84c0 7406 baf803 ee ebf5 f4 ebfd".replace(" ", ""))
+    sector = code.ljust(0x28, b"\0") + b"\r\nDISK BOOTED\r\n\0"
+    bios.write_bytes((sector.ljust(510, b"\0") + b"\x55\xaa").ljust(1 << 20, b"\0"))
+    uefi = folder / "uefi"
+    (uefi / "EFI/BOOT").mkdir(parents=True)
+    script = folder / "grub.cfg"
+    script.write_text("serial --unit=0 --speed=115200\nterminal_output serial\necho DISK BOOTED\nsleep 1000\n")
+    made = uefi / "EFI/BOOT/BOOTX64.EFI"
+    argv: list[str | Path] = [
+        "grub-mkimage",
+        "-O",
+        "x86_64-efi",
+        "-p",
+        "/",
+        "-c",
+        script,
+        "-o",
+        made,
+        "echo",
+        "serial",
+        "sleep",
+    ]
+    process.run([*argv, "terminal"])
+    return {"bios": bios, "uefi": uefi}
+
+
+@pytest.mark.parametrize("firmware", ["bios", "uefi"])
+def test_a_node_installs_from_the_network(firmware: Firmware, boot_files: tuple[Path, installer.BootFiles]) -> None:
+    folder, made = boot_files
+    with Lab() as lab:
+        site = Site(lab, folder)
+        node = lab.node("n001", firmware=firmware, memory_mb=1024, disks=[1 << 30])
+        root = made.root(f"{HEAD}/boot/files/{VERSION}")
+        site.answer(
+            node,
+            ipxe.Install(
+                node="n001", token="tok-1_a", key="ab" * 32, root=root, console="ttyS0,115200", kernel_cmdline="quiet"
+            ),
+        )
+        started = time.monotonic()
+        node.power_on()
+        node.wait_console("sis: stage 1 on ", BOOT_S)
+        stage1_s = time.monotonic() - started
+        node.wait_console(r"sis: network: eth0 10\.77\.0\.11/24", 30)
+        node.wait_console("sis: stage 2: installing n001", BOOT_S)
+        node.wait_console(r"MARKER install on n001, 10\.77\.0\.11/24", 30)
+        marker_s = time.monotonic() - started
+        for word in (f"sis.head={HEAD}", "sis.node=n001", "sis.token=tok-1_a", f"sis.key={'ab' * 32}", "quiet"):
+            node.wait_console(f"WORD {word}\\s", 10)
+        node.wait_console(r"DISKS .*'vda'", 10)
+        node.wait_console("WRITABLE", 5)
+        node.wait_console("sis: FAILED: sis-node install ended with exit code 7", 10)
+        node.wait_console("sis: rebooting in 60 s", 5)
+        print(f"{firmware}: stage 1 after {stage1_s:.1f} s, sis-node after {marker_s:.1f} s")
+
+
+@pytest.mark.parametrize("firmware", ["bios", "uefi"])
+def test_a_node_told_so_boots_its_disk(firmware: Firmware, marker_disks: dict[str, Path]) -> None:
+    with Lab() as lab:
+        site = Site(lab)
+        node = lab.node("n001", firmware=firmware, memory_mb=512, disks=[marker_disks[firmware]])
+        site.answer(node, ipxe.Local("n001"))
+        node.power_on()
+        node.wait_console("sis: n001 boots from its disk", BOOT_S)
+        node.wait_console("DISK BOOTED", 30)
+        assert site.http_log.read_text().count("/boot/ipxe?") == 1
+
+
+@pytest.mark.parametrize("firmware", ["bios", "uefi"])
+def test_an_unknown_machine_is_told_so_and_left_alone(firmware: Firmware, marker_disks: dict[str, Path]) -> None:
+    with Lab() as lab:
+        site = Site(lab)
+        stranger = "52:54:00:77:ff:01"
+        node = lab.node("stranger", firmware=firmware, mac=stranger, memory_mb=512, disks=[marker_disks[firmware]])
+        site.answer(node, ipxe.Unknown(stranger, wait_s=1))
+        node.power_on()
+        node.wait_console(f"sis: {stranger} is not in the inventory", BOOT_S)
+        node.wait_console("DISK BOOTED", 30)
+        assert "10.77.0.2" in site.dhcp_log.read_text()
