@@ -131,7 +131,10 @@ class Version(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=F
 
 
 class Ref(msgspec.Struct, frozen=True, kw_only=True):
-    """The one mutable thing: an image's generations and channels, by version id. Moved by one rename, signed."""
+    """The one mutable thing: an image's generations and channels, by version id. Moved by one rename, signed.
+
+    `history` holds, for each channel, the versions it named before, newest first: where `rollback` goes.
+    """
 
     format: int = FORMAT
     image: str
@@ -140,3 +143,4 @@ class Ref(msgspec.Struct, frozen=True, kw_only=True):
     expires: str | None = None
     generations: dict[str, str]
     channels: dict[str, str]
+    history: dict[str, tuple[str, ...]] = {}

@@ -1,0 +1,405 @@
+"""Values ⇄ canonical bytes, strictly: what decodes is well-formed, and equal values have equal bytes."""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+import zstandard
+from blake3 import blake3
+
+from sis.errors import Corrupt
+from sis.image.model import DIGEST_BYTES, FORMAT, HOLE, ChunkTable, Entry, Manifest, Ref, Version
+
+PATH_BYTES_MAX = 4095
+NAME_BYTES_MAX = 255
+CHUNK_BYTES_MAX = 16 << 20
+"""The longest chunk a reader accepts; what the writer makes is in `chunk`."""
+
+FILE_BYTES_MAX = (1 << 63) - 1
+MANIFEST_BYTES_MAX = 1 << 30
+TABLE_ROW = struct.Struct("<IQII")
+"""One row of a chunk table: pack number, offset, stored bytes, bytes."""
+
+RUN_BYTES = DIGEST_BYTES + 8
+
+_INFLATION_MAX = 1024
+_INFLATION_FREE = 64 << 20
+_LEVEL = 9
+_DOCUMENT_MAGIC = b"SISZDOC\n"
+
+_ID_MAX = (1 << 32) - 1
+_MTIME_MAX = (1 << 63) - 1
+_XATTR_NAME_MAX = 255
+_XATTR_VALUE_MAX = 65536
+_TARGET_MAX = 4095
+
+IMAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+CHANNEL_NAME = re.compile(r"(?![0-9]+\Z)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
+
+VERBS = ("enforce", "report", "ignore", "node")
+
+_manifest_decoder = msgspec.msgpack.Decoder(Manifest)
+_table_decoder = msgspec.msgpack.Decoder(ChunkTable)
+_encoder = msgspec.msgpack.Encoder()
+_json = msgspec.json.Encoder(order="sorted")
+_T = TypeVar("_T")
+
+
+def digest_of(data: bytes) -> str:
+    """The BLAKE3-256 digest of canonical bytes, in hex: the name of a manifest, a table, a version."""
+    return blake3(data).hexdigest()
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The canonical bytes. Raises Corrupt if the manifest is not well-formed."""
+    check_manifest(manifest)
+    return _encoder.encode(manifest)
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """The manifest of canonical bytes. Raises Corrupt for anything that is not exactly that."""
+    manifest = _decode(_manifest_decoder, data, "manifest")
+    check_manifest(manifest)
+    _must_be_canonical(_encoder.encode(manifest), data, "manifest")
+    return manifest
+
+
+def encode_table(table: ChunkTable) -> bytes:
+    check_table(table)
+    return _encoder.encode(table)
+
+
+def decode_table(data: bytes) -> ChunkTable:
+    """The chunk table of canonical bytes; that it fits its manifest is for `packs.chunk_locations` to say."""
+    table = _decode(_table_decoder, data, "chunk table")
+    check_table(table)
+    _must_be_canonical(_encoder.encode(table), data, "chunk table")
+    return table
+
+
+def encode_version(version: Version) -> bytes:
+    check_version(version)
+    return _json.encode(version)
+
+
+def decode_version(data: bytes) -> Version:
+    """A version record. Fields this program does not know are kept out of the value but not refused."""
+    version = _decode_json(data, Version, "version")
+    check_version(version)
+    return version
+
+
+def encode_ref(ref: Ref) -> bytes:
+    check_ref(ref)
+    return _json.encode(ref)
+
+
+def decode_ref(data: bytes) -> Ref:
+    ref = _decode_json(data, Ref, "ref")
+    check_ref(ref)
+    return ref
+
+
+def compress(data: bytes) -> bytes:
+    """The stored form of a manifest or a table: a magic, the digest of what follows, one zstd frame."""
+    frame = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True, write_checksum=False).compress(data)
+    return _DOCUMENT_MAGIC + blake3(frame).digest() + frame
+
+
+def decompress(stored: bytes, what: str) -> bytes:
+    """The bytes of a stored manifest or table. Refuses what would inflate beyond reason. Raises Corrupt."""
+    start = len(_DOCUMENT_MAGIC) + DIGEST_BYTES
+    frame = stored[start:]
+    if not stored.startswith(_DOCUMENT_MAGIC) or blake3(frame).digest() != stored[len(_DOCUMENT_MAGIC) : start]:
+        raise Corrupt(f"{what} is damaged: its {len(stored)} stored bytes do not match their digest")
+    limit = min(MANIFEST_BYTES_MAX, max(_INFLATION_FREE, len(frame) * _INFLATION_MAX))
+    try:
+        size = zstandard.frame_content_size(frame)
+        if size < 0 or size > limit:
+            raise Corrupt(f"{what} claims to hold {size} bytes in {len(frame)}")
+        return zstandard.ZstdDecompressor().decompress(frame, max_output_size=size, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise Corrupt(f"{what} does not decompress: {error}") from error
+
+
+def show_path(path: bytes) -> str:
+    """A manifest path for people: absolute, control characters and bytes that are not UTF-8 escaped."""
+    text = path.decode("utf-8", "backslashreplace")
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else _escape(char) for char in text)
+    return "/" if text == "." else f"/{text}"
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode()
+
+
+def check_manifest(manifest: Manifest) -> None:
+    """Raise Corrupt at the first thing docs/format.md §2 does not allow, naming the path."""
+    _must_be_our_format(manifest.format, "manifest")
+    directories = {b"."}
+    groups: dict[int, Entry] = {}
+    members: dict[int, int] = {}
+    before = b""
+    root_seen = False
+    for entry in manifest.entries:
+        path, kind = entry.path, entry.kind
+        if path <= before:
+            _refuse_order(path, before)
+        before = path
+        if path == b".":
+            root_seen = True
+            if kind != 2:
+                _refuse(path, "the root is not a directory")
+        else:
+            parent, _, name = path.rpartition(b"/")
+            if not name or name == b"." or name == b".." or len(name) > NAME_BYTES_MAX or b"\0" in name:
+                _refuse(path, "not a path")
+            if len(path) > PATH_BYTES_MAX:
+                _refuse(path, f"longer than {PATH_BYTES_MAX} bytes")
+            if (parent or b".") not in directories or parent == b"." or path[0] == 47:
+                _refuse(path, "its directory is not in the manifest before it")
+            if kind == 2:
+                directories.add(path)
+        if not 0 <= entry.mode <= 0o7777:
+            _refuse(path, f"mode {entry.mode:#o}")
+        if not (0 <= entry.uid <= _ID_MAX and 0 <= entry.gid <= _ID_MAX):
+            _refuse(path, f"owner {entry.uid}:{entry.gid}")
+        if not -_MTIME_MAX <= entry.mtime_ns <= _MTIME_MAX:
+            _refuse(path, f"modification time {entry.mtime_ns}")
+        if kind == 1:
+            if entry.size or entry.chunks:
+                _check_runs(entry)
+        elif entry.size or entry.chunks:
+            _refuse(path, "content in what is not a file")
+        if kind == 3:
+            target = entry.target
+            if not target or len(target) > _TARGET_MAX or b"\0" in target:
+                _refuse(path, "not a symlink target")
+        elif entry.target:
+            _refuse(path, "a target in what is not a symlink")
+        if entry.rdev != (0, 0):
+            major, minor = entry.rdev
+            if kind not in (4, 5):
+                _refuse(path, "a device number in what is not a device")
+            if not (0 <= major <= 0xFFF and 0 <= minor <= 0xFFFFF):
+                _refuse(path, f"device number {major}:{minor}")
+        if entry.xattrs:
+            _check_xattrs(entry)
+        link = entry.link
+        if link:
+            first = groups.get(link)
+            if first is None:
+                if kind == 2:
+                    _refuse(path, "a directory with a hard link")
+                if link != len(groups) + 1:
+                    _refuse(path, f"hard-link group {link} out of turn")
+                groups[link] = entry
+                members[link] = 1
+            else:
+                if not same_inode(first, entry):
+                    _refuse(path, f"hard link to {show_path(first.path)}, yet not the same in all")
+                members[link] += 1
+    if not root_seen:
+        raise Corrupt("manifest: no root directory")
+    for link, count in members.items():
+        if count < 2:
+            _refuse(groups[link].path, "a hard-link group of one")
+
+
+def same_inode(one: Entry, other: Entry) -> bool:
+    """Whether two entries agree in everything that is the inode's and not the name's."""
+    return (
+        one.kind == other.kind
+        and one.mode == other.mode
+        and one.uid == other.uid
+        and one.gid == other.gid
+        and one.mtime_ns == other.mtime_ns
+        and one.size == other.size
+        and one.chunks == other.chunks
+        and one.target == other.target
+        and one.rdev == other.rdev
+        and one.xattrs == other.xattrs
+    )
+
+
+def check_table(table: ChunkTable) -> None:
+    """Raise Corrupt unless every row lies in one of the packs, and packs are listed once, in order of first use."""
+    _must_be_our_format(table.format, "chunk table")
+    names = set()
+    for pack in table.packs:
+        if len(pack.digest) != DIGEST_BYTES or len(pack.dictionary) not in (0, DIGEST_BYTES):
+            raise Corrupt("chunk table: a pack's name is not a digest")
+        if pack.digest in names:
+            raise Corrupt(f"chunk table: pack {pack.digest.hex()} is listed twice")
+        if not 0 < pack.size <= FILE_BYTES_MAX:
+            raise Corrupt(f"chunk table: pack {pack.digest.hex()} of {pack.size} bytes")
+        names.add(pack.digest)
+    if len(table.rows) % TABLE_ROW.size:
+        raise Corrupt("chunk table: half a row")
+    sizes = [pack.size for pack in table.packs]
+    used = 0
+    for number, offset, stored, size in rows_of(table):
+        if number >= used:
+            if number != used or number >= len(sizes):
+                raise Corrupt(f"chunk table: pack number {number} out of turn")
+            used += 1
+        if not 0 < stored <= size <= CHUNK_BYTES_MAX:
+            raise Corrupt(f"chunk table: {size} bytes stored in {stored}")
+        if offset + stored > sizes[number]:
+            raise Corrupt(f"chunk table: a chunk lies behind the end of pack {table.packs[number].digest.hex()}")
+    if used != len(sizes):
+        raise Corrupt("chunk table: a pack nothing lies in")
+
+
+def rows_of(table: ChunkTable) -> list[tuple[int, int, int, int]]:
+    """(pack number, offset, stored bytes, bytes) of each row, in order."""
+    return list(TABLE_ROW.iter_unpack(table.rows))
+
+
+def check_version(version: Version) -> None:
+    _must_be_our_format(version.format, "version")
+    _must_match(IMAGE_NAME, version.image, "version: image name")
+    if not 1 <= version.generation <= 1 << 53:
+        raise Corrupt(f"version: generation {version.generation}")
+    for name, value in (("manifest", version.manifest), ("table", version.table), ("parent", version.parent)):
+        if value is not None or name != "parent":
+            _must_match(HEX_DIGEST, value or "", f"version: {name}")
+    _must_match(_TIME, version.created, "version: time of creation")
+    if min(version.entries, version.content_bytes, version.stored_bytes) < 0:
+        raise Corrupt("version: a negative size")
+    for pattern, verb in version.policy:
+        if not pattern or verb not in VERBS:
+            raise Corrupt(f"version: policy {pattern!r}: {verb!r}")
+
+
+def check_ref(ref: Ref) -> None:
+    _must_be_our_format(ref.format, "ref")
+    _must_match(IMAGE_NAME, ref.image, "ref: image name")
+    if not 1 <= ref.sequence <= 1 << 53:
+        raise Corrupt(f"ref: sequence number {ref.sequence}")
+    _must_match(_TIME, ref.updated, "ref: time of update")
+    if ref.expires is not None:
+        _must_match(_TIME, ref.expires, "ref: time of expiry")
+    for generation, version_id in ref.generations.items():
+        if not generation.isascii() or not generation.isdigit() or str(int(generation)) != generation:
+            raise Corrupt(f"ref: generation {generation!r}")
+        _must_match(HEX_DIGEST, version_id, f"ref: generation {generation}")
+    known = set(ref.generations.values())
+    for channel, version_id in ref.channels.items():
+        _must_match(CHANNEL_NAME, channel, "ref: channel name")
+        if version_id not in known:
+            raise Corrupt(f"ref: channel {channel} names a version that is none of its generations")
+    for channel, ids in ref.history.items():
+        _must_match(CHANNEL_NAME, channel, "ref: channel name")
+        if not known.issuperset(ids):
+            raise Corrupt(f"ref: the history of {channel} names a version that is none of its generations")
+
+
+def _check_runs(entry: Entry) -> None:
+    chunks = entry.chunks
+    length = len(chunks)
+    if length % RUN_BYTES:
+        _refuse(entry.path, "half a chunk")
+    total = 0
+    hole_before = False
+    for at in range(0, length, RUN_BYTES):
+        size = int.from_bytes(chunks[at + DIGEST_BYTES : at + RUN_BYTES], "little")
+        if chunks.startswith(HOLE, at):
+            if hole_before or size == 0:
+                _refuse(entry.path, "a hole that is not one run")
+            hole_before = True
+        else:
+            if not 0 < size <= CHUNK_BYTES_MAX:
+                _refuse(entry.path, f"a chunk of {size} bytes")
+            hole_before = False
+        total += size
+    if total != entry.size or total > FILE_BYTES_MAX:
+        _refuse(entry.path, f"{entry.size} bytes, but its chunks hold {total}")
+
+
+def _check_xattrs(entry: Entry) -> None:
+    before = b""
+    for name, value in entry.xattrs:
+        if name <= before:
+            _refuse(entry.path, "xattrs out of order")
+        if len(name) > _XATTR_NAME_MAX or b"\0" in name or b"." not in name:
+            _refuse(entry.path, f"xattr name {name!r}")
+        if len(value) > _XATTR_VALUE_MAX:
+            _refuse(entry.path, f"an xattr of {len(value)} bytes")
+        before = name
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[_T], data: bytes, what: str) -> _T:
+    try:
+        return decoder.decode(data)
+    except (msgspec.MsgspecError, RecursionError, OverflowError) as error:
+        _refuse_newer(_peek_format(data), what)
+        raise Corrupt(f"{what} is malformed: {error}") from error
+
+
+def _decode_json(data: bytes, kind: type[_T], what: str) -> _T:
+    try:
+        value = msgspec.json.decode(data, type=kind)
+        plain = msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError) as error:
+        _refuse_newer(_peek_json_format(data), what)
+        raise Corrupt(f"{what} is malformed: {error}") from error
+    _must_be_canonical(_json.encode(plain), data, what)
+    return value
+
+
+def _must_be_canonical(encoded: bytes, data: bytes, what: str) -> None:
+    if encoded != data:
+        raise Corrupt(f"{what} is not in its canonical form")
+
+
+def _peek_format(data: bytes) -> object:
+    """The format number of bytes that are not ours, when they at least have our outermost shape: last of an array."""
+    try:
+        raw: Any = msgspec.msgpack.decode(data)
+    except (msgspec.MsgspecError, RecursionError, OverflowError, ValueError):
+        return None
+    return raw[-1] if isinstance(raw, list) and raw else None
+
+
+def _peek_json_format(data: bytes) -> object:
+    try:
+        raw: Any = msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError):
+        return None
+    return raw.get("format") if isinstance(raw, dict) else None
+
+
+def _refuse_newer(number: object, what: str) -> None:
+    if isinstance(number, int) and number > FORMAT:
+        raise Corrupt(
+            f"{what} has format {number}; this program reads format {FORMAT}",
+            hint="the store was written by a newer sis: upgrade sis here",
+        )
+
+
+def _must_be_our_format(number: int, what: str) -> None:
+    _refuse_newer(number, what)
+    if number != FORMAT:
+        raise Corrupt(f"{what} has format {number}; this program reads format {FORMAT}")
+
+
+def _must_match(pattern: re.Pattern[str], value: str, what: str) -> None:
+    if not pattern.fullmatch(value):
+        raise Corrupt(f"{what} is {value[:80]!r}")
+
+
+def _refuse_order(path: bytes, before: bytes) -> NoReturn:
+    if path == before:
+        _refuse(path, "is there twice" if path else "an empty path")
+    _refuse(path, f"out of order, after {show_path(before)}")
+
+
+def _refuse(path: bytes, fault: str) -> NoReturn:
+    raise Corrupt(f"manifest: {show_path(path[:PATH_BYTES_MAX])}: {fault}")

@@ -1,0 +1,144 @@
+"""Ed25519 signatures on refs: the one thing in a store that may change is believed only if the pinned key signed it."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from sis.errors import Corrupt, Refused, SisError
+from sis.image.codec import decode_ref, encode_ref
+from sis.image.model import Ref
+from sis.system.files import atomic_write, make_dirs
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+_DOMAIN = b"sis ref 1\n"
+"""Signed in front of the payload, so that a signature on a ref is none on anything else."""
+
+_SIGNATURE_LINE = re.compile(rb"ed25519 ([0-9a-f]{64}) ([0-9a-f]{128})\n")
+_PUBLIC_KEY = re.compile(r"[0-9a-f]{64}")
+
+Trust = Literal["pinned", "unpinned", "unsigned"]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A ref and how far it can be trusted: signed by the pinned key, by some key, or not at all."""
+
+    ref: Ref
+    trust: Trust
+    signed_by: str | None
+
+
+class Signer:
+    """A private key. `public` is what nodes pin: 64 hex digits."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+        self.public = key.public_key().public_bytes_raw().hex()
+
+    def sign(self, payload: bytes) -> bytes:
+        return self._key.sign(_DOMAIN + payload)
+
+
+def load_or_make(path: Path) -> Signer:
+    """The signing key of a head; made on first use, mode 0600 in a directory of mode 0700."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    try:
+        text = path.read_text("ascii").strip()
+    except FileNotFoundError:
+        key = Ed25519PrivateKey.generate()
+        make_dirs(path.parent, mode=0o700)
+        atomic_write(path, key.private_bytes_raw().hex().encode() + b"\n", mode=0o600)
+        return Signer(key)
+    except UnicodeDecodeError:
+        text = ""
+    if not _PUBLIC_KEY.fullmatch(text):
+        raise Corrupt(
+            f"{path} is not a signing key", hint="restore it from a backup; nodes have its public half pinned"
+        )
+    if os.stat(path).st_mode & 0o077:
+        raise Refused(f"{path} can be read by others", hint=f"chmod 600 {path}")
+    return Signer(Ed25519PrivateKey.from_private_bytes(bytes.fromhex(text)))
+
+
+def seal(ref: Ref, signer: Signer | None) -> bytes:
+    """The content of a ref file: the canonical JSON on one line, the signature on the next."""
+    payload = encode_ref(ref)
+    if signer is None:
+        return payload + b"\n"
+    return payload + f"\ned25519 {signer.public} {signer.sign(payload).hex()}\n".encode()
+
+
+def unseal(
+    data: bytes, *, image: str, key: str | None = None, seen_sequence: int = 0, now: datetime | None = None
+) -> Opened:
+    """Read a ref file as the ref of `image`.
+
+    `key` is the pinned public key (hex); without one any ref is read, and `trust` says what it is worth. The
+    caller passes the highest sequence number it has ever seen. Raises Corrupt for malformed bytes, Refused for a
+    wrong or missing signature, another image's ref, an expired one, and one older than was seen.
+    """
+    payload, newline, rest = data.partition(b"\n")
+    if not newline:
+        raise Corrupt(f"the ref of {image} is cut off")
+    signed_by = _signer_of(payload, rest, image, key)
+    ref = decode_ref(payload)
+    if ref.image != image:
+        raise Refused(f"the ref of {image} is in truth the ref of {ref.image}")
+    if ref.sequence < seen_sequence:
+        raise Refused(
+            f"the ref of {image} is older than one seen before (sequence {ref.sequence} after {seen_sequence})",
+            hint="an old copy of the store, or someone replaying it; a deliberate rollback has a new sequence number",
+        )
+    if ref.expires is not None and (now or datetime.now(UTC)) > datetime.fromisoformat(ref.expires):
+        raise Refused(
+            f"the ref of {image} expired at {ref.expires}",
+            hint="the store is no longer kept up to date, or this clock is wrong: publish again on the head",
+        )
+    trust: Trust = "unsigned" if signed_by is None else "unpinned" if key is None else "pinned"
+    return Opened(ref, trust, signed_by)
+
+
+def _signer_of(payload: bytes, line: bytes, image: str, key: str | None) -> str | None:
+    """The hex key whose signature the line holds, checked; None for an unsigned ref."""
+    if key is not None and not _PUBLIC_KEY.fullmatch(key):
+        raise SisError(f"not a public key: {key[:80]!r}", hint="64 hex digits, as 'sis image show' prints them")
+    if not line:
+        if key is not None:
+            raise Refused(f"the ref of {image} is not signed, and a key is pinned here")
+        return None
+    match = _SIGNATURE_LINE.fullmatch(line)
+    if match is None:
+        raise Corrupt(f"the signature of the ref of {image} is malformed")
+    public = match[1].decode()
+    if key is not None and public != key:
+        raise Refused(
+            f"the ref of {image} is signed by another key ({public[:16]}…) than the pinned one ({key[:16]}…)",
+            hint="if the head's key was replaced on purpose, pin the new one",
+        )
+    _check(public, bytes.fromhex(match[2].decode()), payload, image)
+    return public
+
+
+def _check(public: str, signature: bytes, payload: bytes, image: str) -> None:
+    try:
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    except ImportError as error:
+        raise SisError(
+            "signatures cannot be checked here: the Python package 'cryptography' is missing",
+            hint="install python3-cryptography in the image",
+        ) from error
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(signature, _DOMAIN + payload)
+    except (InvalidSignature, ValueError) as error:
+        raise Refused(
+            f"the signature of the ref of {image} is wrong: the ref was changed after it was signed"
+        ) from error
