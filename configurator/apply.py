@@ -55,7 +55,8 @@ def plan(root: Path, files: Sequence[RenderedFile], owned: Sequence[str] = ()) -
     differences: list[Difference] = []
     with _opened_root(root) as top:
         for file in [*files, *_stale(top, files, owned)]:
-            present = _present(top, file.path)
+            with _explained("read", file.path):
+                present = _present(top, file.path)
             found = _compare(file, present)
             if found is not None:
                 differences.append(Difference(action=found[0], want=file, present=present, what=found[1]))
@@ -70,7 +71,7 @@ def apply(root: Path, differences: Sequence[Difference]) -> None:
     removals_last = sorted(differences, key=lambda difference: (difference.action == "remove", difference.want.path))
     with _opened_root(root) as top:
         for difference in removals_last:
-            with _explained(difference.want.path):
+            with _explained("write", difference.want.path):
                 _write(top, difference)
 
 
@@ -97,43 +98,57 @@ def _opened_root(root: Path) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _explained(path: str) -> Iterator[None]:
+def _explained(verb: str, path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         hint = "run this as root" if isinstance(error, PermissionError) else None
-        raise ConfiguratorError(f"cannot write {path}: {error.strerror}", hint=hint) from error
+        raise ConfiguratorError(f"cannot {verb} {path}: {error.strerror}", hint=hint) from error
 
 
 @contextlib.contextmanager
 def _parent(top: int, path: str, *, make: bool = False) -> Iterator[int | None]:
     """The open directory that holds `path`, reached without following a link; None when it is not there."""
-    handle = os.dup(top)
+    handle = _walked(top, path, make)
     try:
-        walked = ""
-        for part in path.split("/")[1:-1]:
-            walked += f"/{part}"
-            try:
-                below = os.open(part, _DIRECTORY, dir_fd=handle)
-            except FileNotFoundError:
-                if not make:
-                    yield None
-                    return
-                os.mkdir(part, 0o755, dir_fd=handle)
-                os.chmod(part, 0o755, dir_fd=handle)  # noqa: PTH101 - beneath a handle
-                below = os.open(part, _DIRECTORY, dir_fd=handle)
-            except OSError as error:
-                if error.errno not in (errno.ELOOP, errno.ENOTDIR):
-                    raise
-                raise ApplyRefused(
-                    f"{path} is not written: {walked} is a link or no directory",
-                    hint="links are not followed; remove it, or render for a tree without it",
-                ) from error
-            os.close(handle)
-            handle = below
         yield handle
     finally:
-        os.close(handle)
+        if handle is not None:
+            os.close(handle)
+
+
+def _walked(top: int, path: str, make: bool) -> int | None:
+    handle = os.dup(top)
+    walked = ""
+    for part in path.split("/")[1:-1]:
+        walked += f"/{part}"
+        try:
+            below = _opened_below(handle, part, make)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                raise
+            raise ApplyRefused(
+                f"{path} is not written: {walked} is a link or no directory",
+                hint="links are not followed; remove it, or render for a tree without it",
+            ) from error
+        finally:
+            os.close(handle)
+        if below is None:
+            return None
+        handle = below
+    return handle
+
+
+def _opened_below(handle: int, name: str, make: bool) -> int | None:
+    try:
+        return os.open(name, _DIRECTORY, dir_fd=handle)
+    except FileNotFoundError:
+        if not make:
+            return None
+    os.mkdir(name, 0o755, dir_fd=handle)
+    below = os.open(name, _DIRECTORY, dir_fd=handle)
+    os.fchmod(below, 0o755)
+    return below
 
 
 def _present(top: int, path: str) -> Present:

@@ -7,6 +7,7 @@ which `decode` and `render` call.
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import Literal
 
@@ -118,6 +119,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.name if not self.domain or "." in self.name else f"{self.name}.{self.domain}"
 
 
+_STRUCTS: tuple[type[msgspec.Struct], ...] = (Record, Interface, Route, Mount, Peer, Module, Kerrighed, HostKey)
+
+
 def decode(data: bytes | str, source: str = "record") -> Record:
     """A record from JSON, every value checked. `source` names the text in errors.
 
@@ -129,7 +133,8 @@ def decode(data: bytes | str, source: str = "record") -> Record:
     try:
         record = msgspec.json.decode(data, type=Record)
     except msgspec.ValidationError as error:
-        raise RecordInvalid(f"{source} is not a node record", details=[_place(str(error))]) from error
+        text = str(error)
+        raise RecordInvalid(f"{source} is not a node record", hint=_near_key(text), details=[_place(text)]) from error
     except (msgspec.DecodeError, UnicodeError) as error:
         raise RecordInvalid(f"{source} is not JSON", details=[str(error)]) from error
     check(record)
@@ -139,6 +144,14 @@ def decode(data: bytes | str, source: str = "record") -> Record:
 def encode(record: Record) -> bytes:
     """The record as JSON; `decode` gives it back."""
     return msgspec.json.encode(record)
+
+
+def _near_key(message: str) -> str | None:
+    """The known key closest to an unknown one."""
+    found = re.search(r"unknown field `(.*?)`", message)
+    known = {name for struct in _STRUCTS for name in struct.__struct_fields__}
+    near = difflib.get_close_matches(found.group(1), sorted(known), n=1) if found else []
+    return f"did you mean {near[0]}?" if near else None
 
 
 def _place(message: str) -> str:

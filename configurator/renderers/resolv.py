@@ -9,6 +9,8 @@ from configurator.rendered import RenderedFile, symlink, text_file
 from configurator.renderers import Context, renderer
 
 NAME = "resolv"
+_TELL_RESOLVED = ("networkd", "netplan", "NetworkManager")
+"""Stacks whose own files name the servers, and which hand them to resolved."""
 
 
 @renderer(NAME, owns=("/etc/systemd/resolved.conf.d/sis.conf",))
@@ -17,8 +19,7 @@ def resolv(context: Context) -> Iterator[RenderedFile]:
     search = search_list(record)
     if footprint.resolver == "resolved":
         yield symlink("/etc/resolv.conf", NAME, "../run/systemd/resolve/stub-resolv.conf")
-        # networkd hands its own DNS= lines to resolved; no other stack is asked to.
-        if footprint.network != "networkd" and (record.nameservers or search):
+        if footprint.network not in _TELL_RESOLVED and (record.nameservers or search):
             lines = ["[Resolve]"]
             if record.nameservers:
                 lines.append(f"DNS={' '.join(record.nameservers)}")
