@@ -28,7 +28,7 @@ class ManifestChange(msgspec.Struct, frozen=True, kw_only=True):
     size_after: int = 0
 
 
-def differences(have: Entry, want: Entry, *, mtime: bool = True) -> tuple[str, ...]:
+def what_differs(have: Entry, want: Entry, *, mtime: bool = True) -> tuple[str, ...]:
     """What differs: type alone, or any of content, size, target, device, mode, owner, mtime, xattrs.
 
     With `mtime` false, or ANY_MTIME in `want`, times are not compared. Hard links are for `link_peers` to tell.
@@ -78,7 +78,7 @@ def compare(before: Manifest, after: Manifest) -> list[ManifestChange]:
         if had is None:
             changes.append(_change("create", entry.path, (), None, entry))
         elif had != entry or old_links or new_links:
-            what = differences(had, entry)
+            what = what_differs(had, entry)
             if "type" not in what and old_links.get(entry.path) != new_links.get(entry.path):
                 what = (*what, "link")
             if what:

@@ -68,7 +68,7 @@ def rollback(ref: Ref, channel: str) -> Moved:
     earlier = ref.history.get(channel, ())
     if not earlier:
         raise Refused(
-            f"{ref.image}@{channel} has never been anything but generation {generation_of(ref, before)}",
+            f"nothing earlier is known of {ref.image}@{channel}, which is generation {generation_of(ref, before)}",
             hint=f"publish another generation: sis image publish {ref.image}@N {channel}",
         )
     changed = _changed(
