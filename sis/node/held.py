@@ -24,6 +24,23 @@ class Held:
     policy: Policy
     source: ChunkSource
 
+    @property
+    def mounts(self) -> frozenset[bytes]:
+        """The mount points below the root whose file systems belong to the tree: those the layout names, less the ESP."""
+        layout = self.desired.layout
+        partitions = () if layout is None else (each for disk in layout.disks for each in disk.partitions)
+        return frozenset(
+            each.mount.strip("/").encode()
+            for each in partitions
+            if each.mount is not None and each.mount != "/" and each.role != "esp"
+        )
+
+    @property
+    def kernels(self) -> frozenset[str]:
+        """The releases of the kernels in the image; the node may hold older ones besides."""
+        prefix = b"boot/vmlinuz-"
+        return frozenset(path.removeprefix(prefix).decode() for path in self.want.entries if path.startswith(prefix))
+
 
 def held_to(desired: Desired, head_url: str, *, pinned_key: str | None) -> Held:
     """Read the version and manifest `desired` names and lay the node's own files over it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +16,19 @@ from sis.disk import bootloader
 from sis.disk.mounts import mounted
 from sis.disk.plan import DiskPlan, make_plan
 from sis.disk.probe import found_disks
-from sis.errors import SisError
+from sis.errors import ProgramFailed, SisError
+from sis.node.boot import write_boot_menu
 from sis.node.config import BootConfig, NodeConfig, write_config
 from sis.node.connection import HeadConnection
 from sis.node.held import Held, held_to
 from sis.node.progress import Teller, log_of, now, reason_of
 from sis.sync import engine
 from sis.sync.engine import Outcome
-from sis.wire import Desired, Hello, Report
+from sis.wire import Hello, Report
 
 TARGET = Path("/target")
 STATE = Path("var/lib/sis-node")
+MARK = STATE / "installing"
 
 
 @dataclass
@@ -50,9 +53,11 @@ def install(boot: BootConfig, target: Path = TARGET) -> None:
         held = read_desired(story)
         plan = partition(story, held)
         with mounted(plan, target):
-            outcome = pull(story, held, plan)
+            mark(story)
+            outcome = pull(story, held)
             place_identity(story)
             install_boot_loader(story, held, plan)
+            finish(story)
         report_success(story, held, outcome)
     except BaseException as error:
         report_failure(story, held, error)
@@ -90,14 +95,42 @@ def partition(story: Story, held: Held) -> DiskPlan:
                 f"the head gave {story.boot.node} no disk layout",
                 hint="name one in the image spec (disk:) or with 'sis node set NODE layout=single'",
             )
-        plan = make_plan(held.desired.layout, found_disks())
+        layout, found = held.desired.layout, found_disks()
+        allow_foreign = held.desired.allow_foreign_disk
+        plan = make_plan(layout, found, allow_foreign=allow_foreign)
+        if not unfinished_install(plan, story.target):
+            plan = make_plan(layout, found, allow_foreign=allow_foreign, fresh=True)
         for line in plan.describe():
             progress.say(line)
-        disk_apply.apply(plan)
+        disk_apply.apply(plan, observe=progress.say)
         return plan
 
 
-def pull(story: Story, held: Held, plan: DiskPlan) -> Outcome:
+def unfinished_install(plan: DiskPlan, target: Path) -> bool:
+    """Whether the disk holds an install of ours that was cut short: what it fetched is then used again."""
+    root = next(each for disk in plan.disks for each in disk.partitions if each.role == "root")
+    if root.action != "reuse":
+        return False
+    try:
+        with mounted(plan, target):
+            return (target / MARK).exists()
+    except ProgramFailed:
+        return False  # a damaged file system is made anew
+
+
+def mark(story: Story) -> None:
+    """From here on the root holds an unfinished install; `finish` takes the mark away."""
+    (story.target / STATE).mkdir(parents=True, exist_ok=True)
+    (story.target / MARK).touch()
+
+
+def finish(story: Story) -> None:
+    os.sync()
+    (story.target / MARK).unlink()
+    os.sync()
+
+
+def pull(story: Story, held: Held) -> Outcome:
     with story.teller.stage("pulling") as progress:
         outcome = engine.sync(
             story.target,
@@ -105,7 +138,7 @@ def pull(story: Story, held: Held, plan: DiskPlan) -> Outcome:
             policy=held.policy,
             source=held.source,
             state=story.target / STATE,
-            mounts=plan.mount_points(),
+            mounts=held.mounts,
             observe=progress.moved,
         )
         progress.bytes_moved = outcome.totals.bytes_fetched
@@ -124,25 +157,8 @@ def place_identity(story: Story) -> None:
 def install_boot_loader(story: Story, held: Held, plan: DiskPlan) -> None:
     with story.teller.stage("bootloader") as progress:
         bootloader.install(story.target, plan)
-        kernels = write_boot_menu(story.target, held.desired)
+        kernels = write_boot_menu(story.target, held)
         progress.summary = f"boots {kernels[0].release}"
-
-
-def write_boot_menu(root: Path, desired: Desired) -> tuple[bootloader.KernelEntry, ...]:
-    """The boot menu below `root`, from the kernels that are there: the newest first, older ones kept."""
-    kernels = bootloader.kernels_in(root)
-    if not kernels:
-        raise SisError("no kernel below /boot: the node could not boot", hint="add a kernel to the image spec")
-    layout = desired.layout
-    assert layout is not None
-    bootloader.write_menu(
-        root,
-        kernels,
-        root_spec=bootloader.root_spec(layout),
-        cmdline=" ".join(filter(None, (layout.kernel_cmdline, desired.kernel_cmdline))),
-        serial_console=layout.serial_console,
-    )
-    return kernels
 
 
 def report_success(story: Story, held: Held, outcome: Outcome) -> None:

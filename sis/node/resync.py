@@ -12,7 +12,7 @@ from sis.errors import SisError
 from sis.node.config import NodeConfig
 from sis.node.connection import HeadConnection
 from sis.node.held import Held, held_to
-from sis.node.install import write_boot_menu
+from sis.node.boot import write_boot_menu
 from sis.node.progress import Teller, log_of, now, reason_of
 from sis.sync import engine
 from sis.sync.engine import Outcome
@@ -58,7 +58,7 @@ def resync(
 
 def _compare(root: Path, held: Held, full: bool) -> Outcome:
     return engine.check(
-        root, held.want, policy=held.policy, source=held.source, state=STATE, mounts=_held_mounts(held), full=full
+        root, held.want, policy=held.policy, source=held.source, state=STATE, mounts=held.mounts, full=full
     )
 
 
@@ -70,7 +70,7 @@ def _make_equal(root: Path, held: Held, full: bool, teller: Teller) -> Outcome:
             policy=held.policy,
             source=held.source,
             state=STATE,
-            mounts=_held_mounts(held),
+            mounts=held.mounts,
             full=full,
             observe=progress.moved,
         )
@@ -81,20 +81,11 @@ def _make_equal(root: Path, held: Held, full: bool, teller: Teller) -> Outcome:
     return outcome
 
 
-def _held_mounts(held: Held) -> frozenset[bytes]:
-    """The mount points below the root that the layout names: their file systems belong to the image."""
-    layout = held.desired.layout
-    if layout is None:
-        return frozenset()
-    paths = (partition.mount for disk in layout.disks for partition in disk.partitions)
-    return frozenset(path.strip("/").encode() for path in paths if path and path not in ("/", "/boot/efi"))
-
-
 def _triggers(root: Path, held: Held, outcome: Outcome) -> Iterable[str]:
     """What has to follow the changes on a live node; each is named in the report of the stage."""
     touched = [change.path for change in outcome.changes]
     if outcome.boot_changed and held.desired.layout is not None:
-        write_boot_menu(root, held.desired)
+        write_boot_menu(root, held)
         yield "boot menu written"
     if root != Path("/") or process.find("systemctl") is None:
         return

@@ -1,0 +1,62 @@
+"""`make demo`: tells the whole story once, prints a table, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from tests.vm.lab import Lab, leftovers
+from tests.vm.story import HOUSE, Story, StoryFailed, root_needed, table
+
+FOLDER = HOUSE / ".demo"
+
+
+def main() -> int:
+    root_needed()
+    signal.signal(signal.SIGTERM, _interrupt)
+    folder = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else FOLDER
+    shutil.rmtree(folder / "state", ignore_errors=True)
+    story = Story(folder, tell=lambda line: print(line, flush=True))
+    outcome = 1
+    try:
+        tell_whole(story)
+        outcome = 0
+    except StoryFailed as error:
+        print(f"\nthe story broke off: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("\ninterrupted; cleaning up", file=sys.stderr)
+        outcome = 130
+    print("\n" + table(story.rows))
+    left = leftovers()
+    if left:
+        print("left behind:", *left, sep="\n  ", file=sys.stderr)
+        outcome = outcome or 1
+    return outcome
+
+
+def tell_whole(story: Story) -> None:
+    story.look_round()
+    story.set_up_head()
+    story.build_first()
+    story.publish_first()
+    with Lab(folder=story.folder / "lab") as lab:
+        story.open_lab(lab)
+        story.install_both()
+        story.drift()
+        story.find_out()
+        story.heal()
+        story.build_second()
+        story.upgrade()
+        story.roll_back()
+        story.prove()
+
+
+def _interrupt(_signum: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
