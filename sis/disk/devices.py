@@ -33,31 +33,35 @@ def whole_disk(disk: PlannedDisk) -> Iterator[str]:
     """A block device for the disk: itself, or a loop device over an image file, detached when the block is left.
 
     Loop devices that a killed run left over the same file are detached first: two over one file do not see each
-    other's writes. Raises Refused when the disk is in use.
+    other's writes. Raises Refused when the disk is in use, Locked when another run works on the image file.
     """
     if is_block_device(disk.path):
         _refuse_used(disk.path, disk.path)
         yield disk.path
         return
-    for loop in loops_over(disk.path):
-        _refuse_used(loop, disk.path)
-        _detach(loop)
-    loop = _attach(disk.path, "--sector-size", str(disk.sector_bytes))
-    try:
-        yield loop
-    finally:
-        _detach(loop)
+    with locked(disk.path):
+        for loop in loops_over(disk.path):
+            _refuse_used(loop, disk.path)
+            _detach(loop)
+        loop = _attach(disk.path, "--sector-size", str(disk.sector_bytes))
+        try:
+            yield loop
+        finally:
+            _detach(loop)
 
 
 @contextlib.contextmanager
-def locked(device: str) -> Iterator[None]:
-    """Hold the disk against a second run, and against udev, which leaves a locked disk alone. Raises Locked."""
-    handle = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+def locked(path: str) -> Iterator[None]:
+    """Hold a disk or image file against a second run, and against udev, which leaves a locked disk alone.
+
+    Raises Locked.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Locked(f"{device} is being worked on by another program", hint="wait for it to end") from error
+            raise Locked(f"{path} is being worked on by another program", hint="wait for it to end") from error
         yield
     finally:
         os.close(handle)

@@ -11,6 +11,8 @@ import msgspec
 DiskKind = Literal["virtio", "nvme", "ssd", "hdd", "usb", "loop", "file"]
 
 _DISK_TYPES = ("disk", "loop", "file")
+_EXTENDED = ("5", "f", "85")
+"""msdos types of a partition that only holds other partitions."""
 _TABLE_SIGNATURES = ("gpt", "PMBR", "dos", "atari")
 
 
@@ -156,6 +158,7 @@ def _table(path: str, sector_bytes: int, recording: Recording) -> FoundTable | N
             content=_content(contents.get(str(partition_number(str(found["node"]))))),
         )
         for found in told.get("partitions", ())
+        if told["label"] != "dos" or found["type"] not in _EXTENDED
     ]
     return FoundTable(
         label=str(told["label"]),

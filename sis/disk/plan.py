@@ -199,8 +199,7 @@ def _places(layout: Layout, wanted: Disk, disk: FoundDisk) -> list[tuple[int, in
 
 def _refuse_foreign(wanted: Disk, disk: FoundDisk, places: Sequence[tuple[int, int]]) -> None:
     foreign = [f"{content} on {disk.path}" for content in disk.contents]
-    if disk.table is not None and not _is_ours(wanted, disk, places):
-        foreign += [_what(disk, partition) for partition in disk.table.partitions]
+    foreign += [_what(disk, partition) for partition in _foreign_partitions(wanted, disk, places)]
     if foreign:
         raise Refused(
             f"{disk.path} holds content that sis did not make",
@@ -209,15 +208,15 @@ def _refuse_foreign(wanted: Disk, disk: FoundDisk, places: Sequence[tuple[int, i
         )
 
 
-def _is_ours(wanted: Disk, disk: FoundDisk, places: Sequence[tuple[int, int]]) -> bool:
-    if disk.table is None or disk.table.label != "gpt":
-        return False
+def _foreign_partitions(wanted: Disk, disk: FoundDisk, places: Sequence[tuple[int, int]]) -> Iterator[FoundPartition]:
+    """Partitions sis did not make: it makes GPT only, and names them "sis-…" or as the layout says at that place."""
     named = {(each.label, start, size) for each, (start, size) in zip(wanted.partitions, places, strict=True)}
-    return all(
-        partition.label.startswith(OUR_PREFIX)
-        or (partition.label.removesuffix(_UNFINISHED), partition.start_bytes, partition.size_bytes) in named
-        for partition in disk.table.partitions
-    )
+    for partition in disk.table.partitions if disk.table else ():
+        label = partition.label.removesuffix(_UNFINISHED)
+        at_its_place = (label, partition.start_bytes, partition.size_bytes) in named
+        ours = label.startswith(OUR_PREFIX) or at_its_place
+        if not ours or (disk.table is not None and disk.table.label != "gpt"):
+            yield partition
 
 
 def _table_as_wanted(wanted: Disk, disk: FoundDisk, places: Sequence[tuple[int, int]]) -> bool:
@@ -377,7 +376,7 @@ def _lost(disk: FoundDisk, as_wanted: bool, kept: set[str], formatted: set[int])
         if as_wanted:
             if partition.number in formatted and partition.content:
                 yield _what(disk, partition)
-        elif partition.label not in kept:
+        elif partition.label not in kept and partition.type != GPT_TYPES["bios-boot"]:
             yield _what(disk, partition)
 
 
@@ -391,7 +390,8 @@ def _what(disk: FoundDisk, partition: FoundPartition) -> str:
 
 def _table_words(disk: PlannedDisk) -> str:
     if disk.script:
-        return "a new GPT partition table"
+        renewed = any(partition.action == "create" for partition in disk.partitions)
+        return "a new GPT partition table" if renewed else "the damaged partition table is written again"
     return "the partition table stays" if disk.changes else "nothing to do"
 
 
