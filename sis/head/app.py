@@ -1,0 +1,288 @@
+"""The head's HTTP service: boot answers, the store as files, and what node and head say to each other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from anyio import to_thread
+from fastapi import FastAPI, Request
+from starlette.responses import PlainTextResponse, Response
+
+from sis import __version__, wire
+from sis.errors import NotFound, SisError
+from sis.head import boot, openapi
+from sis.head.files import EACH_TIME, FOR_EVER, FileResponse
+from sis.head.renders import Renders
+from sis.head.waiting import Seen, Waiters
+from sis.image.store import FOLDERS
+from sis.inventory.access import Caller
+from sis.inventory.db import Inventory
+from sis.inventory.state import Happening
+from sis.netboot import ipxe, tftp
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+HELLO_LIMIT_BYTES = 1 << 20
+EVENTS_LIMIT_BYTES = 4 << 20
+REPORT_LIMIT_BYTES = 8 << 20
+LONGEST_WAIT_S = 60
+BODY_DEADLINE_S = 30.0
+DENIED = "not allowed"
+
+_BOOT_FILES = ("vmlinuz", "initrd", "root.squashfs", "boot.json")
+
+
+class Denied(Exception):
+    """Wrong, old, used and made-up tokens, secrets and node names all get this one answer."""
+
+
+class BadBody(Exception):
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class Head:
+    """What the service works with: a state directory, its inventory, who waits. `url` None: as the caller has it."""
+
+    def __init__(self, state: Path, inventory: Inventory, *, url: str | None = None) -> None:
+        self.state = state
+        self.inventory = inventory
+        self.url = url.rstrip("/") if url else None
+        self.renders = Renders(state, inventory)
+        self.waiters = Waiters(inventory)
+        self.seen = Seen(inventory.history)
+
+    def url_for(self, request: Request) -> str:
+        """The head's URL on the network the request came by: the address it was received on, never a header."""
+        if self.url is not None:
+            return self.url
+        return f"http://{_bracketed(self.address_for(request))}:{(request.scope.get('server') or ('', 8700))[1]}"
+
+    def address_for(self, request: Request) -> str:
+        server = request.scope.get("server")
+        return str(server[0]) if server else "127.0.0.1"
+
+    async def caller(self, request: Request, node: str) -> Caller:
+        """The node whose secret the request bears; it may touch only what is its own. Raises Denied."""
+        kind, _, secret = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer" or not secret:
+            raise Denied
+        found = await to_thread.run_sync(self.inventory.access.verify, node, secret.strip())
+        if found is None:
+            raise Denied
+        return found
+
+
+def create(state: Path, inventory: Inventory, *, url: str | None = None) -> FastAPI:
+    """The ASGI application. `app.state.head` holds its Head."""
+    head = Head(state, inventory, url=url)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(head.waiters.watch()), asyncio.create_task(head.seen.keep_writing())]
+        try:
+            yield
+        finally:
+            head.waiters.stop()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await head.seen.write()
+
+    app = FastAPI(
+        title="sis head",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/v1/openapi.json",
+    )
+    app.state.head = head
+    _answer_faults(app)
+    _boot_routes(app, head)
+    _store_routes(app, head)
+    _node_routes(app, head)
+    openapi.describe(app)
+    return app
+
+
+def _boot_routes(app: FastAPI, head: Head) -> None:
+    @app.get("/boot/ipxe", tags=["boot"], response_class=PlainTextResponse, responses=openapi.SCRIPT)
+    async def boot_answer(request: Request, mac: str, uuid: str = "", platform: str = "") -> Response:
+        """The iPXE script for the machine with this MAC."""
+        about = {"uuid": uuid[:64], "platform": platform[:16], "address": request.client.host if request.client else ""}
+        url = head.url_for(request)
+
+        def answer() -> str:
+            return boot.script(head.inventory, head.renders, head.state, mac[:64], url, about)
+
+        text = await to_thread.run_sync(answer)
+        return PlainTextResponse(text, headers={"cache-control": "no-store"})
+
+    @app.api_route("/boot/files/{version}/{name}", methods=["GET", "HEAD"], tags=["boot"], responses=openapi.FILE)
+    async def boot_file(version: str, name: str) -> Response:
+        """A kernel, first stage or installer root of an image version."""
+        if name not in _BOOT_FILES:
+            return _fault(404, "no such file")
+        return FileResponse(head.state / "boot", (version, name))
+
+    @app.api_route("/boot/loader/{name}", methods=["GET", "HEAD"], tags=["boot"], responses=openapi.FILE)
+    async def boot_loader(name: str) -> Response:
+        """A network boot loader, for firmware that boots by HTTP."""
+        try:
+            path = await to_thread.run_sync(tftp.loader, head.state, name)
+        except NotFound:
+            return _fault(404, "no such file")
+        return FileResponse(path.parent, (path.name,), cache=EACH_TIME)
+
+    @app.get("/boot/" + ipxe.ENTRY_NAME, tags=["boot"], response_class=PlainTextResponse, responses=openapi.SCRIPT)
+    async def boot_entry(request: Request) -> Response:
+        """The first script of every iPXE: it asks /boot/ipxe who it is."""
+        return PlainTextResponse(ipxe.entry(head.url_for(request)), headers={"cache-control": "no-store"})
+
+
+def _store_routes(app: FastAPI, head: Head) -> None:
+    @app.api_route("/store/{folder}/{name}", methods=["GET", "HEAD"], tags=["store"], responses=openapi.FILE)
+    async def store_file(folder: str, name: str) -> Response:
+        """A file of the store: immutable by its name, but for refs."""
+        if folder not in FOLDERS:
+            return _fault(404, "no such file")
+        cache = EACH_TIME if folder == "refs" else FOR_EVER
+        return FileResponse(head.state / "store", (folder, name), cache=cache)
+
+
+def _node_routes(app: FastAPI, head: Head) -> None:
+    @app.get("/api/v1/health", tags=["head"], responses=openapi.HEALTH)
+    async def health() -> Response:
+        """Whether the head answers, and which version it is."""
+        return _json({"status": "ok", "version": __version__})
+
+    @app.post("/api/v1/hello", tags=["node"], **openapi.exchange(wire.Hello, wire.Welcome))
+    async def hello(request: Request) -> Response:
+        """A node introduces itself: with the token of its boot answer, or with the secret it has."""
+        said = await _body(request, wire.Hello, HELLO_LIMIT_BYTES)
+        _, _, bearer = request.headers.get("authorization", "").partition(" ")
+
+        def greet() -> str | None:
+            access = head.inventory.access
+            if said.token is not None:
+                return access.redeem_token(said.node, said.token, said.macs, said.facts)
+            return access.greet(said.node, bearer.strip(), said.facts)
+
+        secret = await to_thread.run_sync(greet)
+        if secret is None:
+            raise Denied
+        return _json(wire.Welcome(node=said.node, secret=secret))
+
+    @app.get("/api/v1/nodes/{node}/desired", tags=["node"], **openapi.answer(wire.Desired))
+    async def desired(request: Request, node: str) -> Response:
+        """What the node is held to now."""
+        caller = await head.caller(request, node)
+        address = head.address_for(request)
+
+        def compose() -> bytes:
+            return msgspec.json.encode(
+                head.renders.desired(head.inventory.nodes.get(caller.name), head_address=address)
+            )
+
+        return Response(await to_thread.run_sync(compose), media_type="application/json")
+
+    @app.post("/api/v1/nodes/{node}/events", status_code=204, tags=["node"], **openapi.taken(tuple[wire.Event, ...]))
+    async def events(request: Request, node: str) -> Response:
+        """Stages of the node's story, in order."""
+        caller = await head.caller(request, node)
+        told = await _body(request, tuple[wire.Event, ...], EVENTS_LIMIT_BYTES)
+        await to_thread.run_sync(head.inventory.history.record_events, caller.node_id, told)
+        return Response(status_code=204)
+
+    @app.post("/api/v1/nodes/{node}/report", status_code=204, tags=["node"], **openapi.taken(wire.Report))
+    async def report(request: Request, node: str) -> Response:
+        """The end of an install, a resync or a check. The same report sent twice counts once."""
+        caller = await head.caller(request, node)
+        told = await _body(request, wire.Report, REPORT_LIMIT_BYTES)
+        await to_thread.run_sync(head.inventory.history.record_report, caller.node_id, told)
+        return Response(status_code=204)
+
+    @app.get("/api/v1/nodes/{node}/orders", tags=["node"], **openapi.answer(wire.Order, empty=True))
+    async def orders(request: Request, node: str, wait: int = 25) -> Response:
+        """The node's next order; 204 when none came within `wait` seconds (at most 60)."""
+        caller = await head.caller(request, node)
+        if caller.state == "rebooting":
+            await to_thread.run_sync(head.inventory.history.happened, [caller.node_id], Happening("seen"))
+        head.seen.note(caller.node_id)
+        order = await _next_order(head, request, caller.node_id, min(max(wait, 0), LONGEST_WAIT_S))
+        return Response(status_code=204) if order is None else _json(order)
+
+
+async def _next_order(head: Head, request: Request, node_id: int, wait_s: float) -> wire.Order | None:
+    deadline = asyncio.get_running_loop().time() + wait_s
+    while True:
+        if await request.is_disconnected():
+            return None
+        order = await to_thread.run_sync(head.inventory.orders.take, node_id)
+        left_s = deadline - asyncio.get_running_loop().time()
+        if order is not None or left_s <= 0 or not await head.waiters.wait(node_id, left_s):
+            return order
+
+
+async def _body(request: Request, kind: Callable[..., T] | type[T], limit: int) -> T:
+    """The request's body as a value of `kind`. Raises BadBody: too long (413), too slow (408), or not that (422)."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise BadBody(413, f"more than {limit} bytes")
+    raw = bytearray()
+    try:
+        async with asyncio.timeout(BODY_DEADLINE_S):
+            async for piece in request.stream():
+                raw += piece
+                if len(raw) > limit:
+                    raise BadBody(413, f"more than {limit} bytes")
+    except TimeoutError as error:
+        raise BadBody(408, "the body did not arrive in time") from error
+    try:
+        value: T = msgspec.json.decode(bytes(raw), type=kind)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise BadBody(422, str(error)) from error
+    return value
+
+
+def _answer_faults(app: FastAPI) -> None:
+    @app.exception_handler(Denied)
+    async def denied(_: Request, __: Exception) -> Response:
+        return _fault(403, DENIED)
+
+    @app.exception_handler(BadBody)
+    async def bad_body(_: Request, error: Exception) -> Response:
+        assert isinstance(error, BadBody)
+        return _fault(error.status, error.reason)
+
+    @app.exception_handler(SisError)
+    async def conflict(_: Request, error: Exception) -> Response:
+        """A fault of what the admin asked for: told to the node, which shows and reports it."""
+        assert isinstance(error, SisError)
+        log.warning("%s", error.message)
+        return _fault(409, str(error))
+
+
+def _fault(status: int, detail: str) -> Response:
+    return _json({"detail": detail}, status)
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(
+        msgspec.json.encode(value), status, media_type="application/json", headers={"cache-control": "no-store"}
+    )
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
