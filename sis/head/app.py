@@ -129,14 +129,16 @@ def _boot_routes(app: FastAPI, head: Head) -> None:
         text = await to_thread.run_sync(answer)
         return PlainTextResponse(text, headers={"cache-control": "no-store"})
 
-    @app.api_route("/boot/files/{version}/{name}", methods=["GET", "HEAD"], tags=["boot"], responses=openapi.FILE)
+    @app.head("/boot/files/{version}/{name}", include_in_schema=False)
+    @app.get("/boot/files/{version}/{name}", tags=["boot"], responses=openapi.FILE)
     async def boot_file(version: str, name: str) -> Response:
         """A kernel, first stage or installer root of an image version."""
         if name not in _BOOT_FILES:
             return _fault(404, "no such file")
         return FileResponse(head.state / "boot", (version, name))
 
-    @app.api_route("/boot/loader/{name}", methods=["GET", "HEAD"], tags=["boot"], responses=openapi.FILE)
+    @app.head("/boot/loader/{name}", include_in_schema=False)
+    @app.get("/boot/loader/{name}", tags=["boot"], responses=openapi.FILE)
     async def boot_loader(name: str) -> Response:
         """A network boot loader, for firmware that boots by HTTP."""
         try:
@@ -152,7 +154,8 @@ def _boot_routes(app: FastAPI, head: Head) -> None:
 
 
 def _store_routes(app: FastAPI, head: Head) -> None:
-    @app.api_route("/store/{folder}/{name}", methods=["GET", "HEAD"], tags=["store"], responses=openapi.FILE)
+    @app.head("/store/{folder}/{name}", include_in_schema=False)
+    @app.get("/store/{folder}/{name}", tags=["store"], responses=openapi.FILE)
     async def store_file(folder: str, name: str) -> Response:
         """A file of the store: immutable by its name, but for refs."""
         if folder not in FOLDERS:
