@@ -211,21 +211,30 @@ def _stale(top: int, files: Sequence[RenderedFile], owned: Sequence[str]) -> Ite
 
 
 def _write(top: int, difference: Difference) -> None:
+    """Make one path as wanted. What lies there is looked at again: the plan may be old, or applied already."""
     want = difference.want
     name = posixpath.basename(want.path)
     with _parent(top, want.path, make=want.kind != "absent") as parent:
         if parent is None:
             return
-        if difference.present.kind == "dir" and want.kind != "dir":
+        kind = _kind(parent, name)
+        if kind == "dir" and want.kind != "dir":
             _remove_empty(parent, name, want.path)
-        if want.kind == "absent":
-            if difference.present.kind != "dir":
-                os.unlink(name, dir_fd=parent)
-        elif want.kind == "dir":
-            _write_directory(parent, name, want, difference.present)
-        else:
+        elif kind not in ("absent", want.kind) and want.kind in ("dir", "absent"):
+            os.unlink(name, dir_fd=parent)
+        if want.kind == "dir":
+            _write_directory(parent, name, want)
+        elif want.kind != "absent":
             _write_entry(parent, name, want)
         os.fsync(parent)
+
+
+def _kind(parent: int, name: str) -> Kind:
+    try:
+        mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return "absent"
+    return _KINDS.get(stat.S_IFMT(mode), "other")
 
 
 def _remove_empty(parent: int, name: str, path: str) -> None:
@@ -239,9 +248,7 @@ def _remove_empty(parent: int, name: str, path: str) -> None:
         ) from error
 
 
-def _write_directory(parent: int, name: str, want: RenderedFile, present: Present) -> None:
-    if present.kind not in ("dir", "absent"):
-        os.unlink(name, dir_fd=parent)
+def _write_directory(parent: int, name: str, want: RenderedFile) -> None:
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=parent)
     handle = os.open(name, _DIRECTORY, dir_fd=parent)

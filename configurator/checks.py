@@ -135,7 +135,7 @@ def _identity(record: Record) -> Iterator[Fault]:
         yield Fault("record.id", f"not a node id (0..2147483647): {record.id}")
     if record.domain:
         yield from _domain("record.domain", record.domain)
-        if len(record.fqdn) > 253:
+        if _is_domain(record.domain) and len(record.fqdn) > 253:
             yield Fault("record.domain", "the name with its domain is longer than 253 characters")
     if not _CLUSTER.fullmatch(record.cluster):
         yield Fault("record.cluster", f"not a cluster's name (letters, digits, '.', '_', '-'): {shown(record.cluster)}")
