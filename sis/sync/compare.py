@@ -1,0 +1,345 @@
+"""What differs, pure: desired tree × observed tree × rules × what was applied before."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from sis.image.codec import show_path
+from sis.image.diff import action_of, what_differs
+from sis.image.model import Entry, Kind
+from sis.sync.index import Remembered
+from sis.sync.links import Links, decide_links
+from sis.sync.model import Change, PolicyVerb
+from sis.sync.observe import Found, Observed
+from sis.sync.rules import Rules, parents_of
+
+Action = Literal["create", "update", "replace", "metadata", "remove", "keep"]
+
+CONTENT = frozenset({"type", "content", "size", "target", "device"})
+"""What cannot be put right in place: these need a new inode."""
+
+_KERNEL = re.compile(
+    rb"boot/(?:vmlinu[xz]|initrd\.img|System\.map|config)-([^/]+)|boot/initramfs-([^/]+)\.img|(?:usr/)?lib/modules/([^/]+)(?:/.*)?",
+    re.DOTALL,
+)
+_IMAGE_OF_KERNEL = re.compile(rb"boot/vmlinu[xz]-([^/]+)")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One path that is not as desired. `want` is None for what must go, `found` for what is missing."""
+
+    path: bytes
+    action: Action
+    what: tuple[str, ...]
+    want: Entry | None
+    found: Found | None
+    verb: PolicyVerb = "enforce"
+
+    def change(self, bytes_to_fetch: int = 0) -> Change:
+        return Change(
+            action=self.action,
+            path=show_path(self.path),
+            what=self.what,
+            bytes_to_fetch=bytes_to_fetch,
+            policy=self.verb,
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything there is to do or to tell.
+
+    to_do        what sync acts on, in path order
+    told         differences that are reported and left (policy `report`), or cannot be mended (action "keep")
+    leader_of    hard links to make: path → the path whose inode it must share
+    owned        paths that are the node's own now
+    absent       paths of policy `node` that cannot be placed
+    node_paths   paths of policy `node` that sync is about to place
+    kernels      kernel releases of the desired tree
+    retained     kernel releases whose files stay although it has them not
+    notices      what a person should know, a sentence each
+    """
+
+    to_do: tuple[Difference, ...]
+    told: tuple[Difference, ...]
+    leader_of: Mapping[bytes, bytes]
+    owned: frozenset[bytes]
+    absent: frozenset[bytes]
+    node_paths: tuple[bytes, ...]
+    kernels: tuple[str, ...]
+    retained: tuple[str, ...]
+    notices: tuple[str, ...]
+
+    @property
+    def in_sync(self) -> bool:
+        return not self.to_do and all(difference.action != "keep" for difference in self.told)
+
+
+def compare(
+    want: Mapping[bytes, Entry],
+    observed: Observed,
+    rules: Rules,
+    remembered: Remembered,
+    *,
+    retain: frozenset[str] = frozenset(),
+    live: bool = False,
+) -> Comparison:
+    """Compare every held path.
+
+    live    the tree is the running system: its sockets belong to running programs and stay
+    retain  kernel releases (the running one) whose files are kept when the desired tree drops them; what earlier runs
+            retained is kept as well until the desired tree's own kernels change
+    """
+    return _Comparing(want, observed, rules, remembered, retain, live).result()
+
+
+class _Comparing:
+    def __init__(
+        self,
+        want: Mapping[bytes, Entry],
+        observed: Observed,
+        rules: Rules,
+        remembered: Remembered,
+        retain: frozenset[str],
+        live: bool,
+    ) -> None:
+        self.want = want
+        self.observed = observed
+        self.found = observed.found
+        self.rules = rules
+        self.remembered = remembered
+        self.live = live
+        self.kernels = kernels_of(want)
+        self.retained = _retained(self.kernels, retain, remembered)
+        self.to_do: dict[bytes, Difference] = {}
+        self.told: list[Difference] = []
+        self.untouched: set[bytes] = set()
+        self.owned: set[bytes] = set()
+        self.absent: set[bytes] = set()
+        self.unreachable = 0
+
+    def result(self) -> Comparison:
+        self._compare_desired()
+        self._compare_extra()
+        self._keep_directories_in_use()
+        links = self._links()
+        self._add_link_differences(links)
+        return Comparison(
+            to_do=tuple(self.to_do[path] for path in sorted(self.to_do)),
+            told=tuple(sorted(self.told, key=lambda difference: difference.path)),
+            leader_of={path: leader for path, leader in links.leader_of.items() if path in self.to_do},
+            owned=frozenset(self.owned),
+            absent=frozenset(self.absent),
+            node_paths=tuple(
+                path for path, difference in self.to_do.items() if difference.verb == "node" and difference.want
+            ),
+            kernels=self.kernels,
+            retained=tuple(sorted(self.retained_here)),
+            notices=tuple(self._notices()),
+        )
+
+    # What is desired.
+
+    def _compare_desired(self) -> None:
+        found = self.found
+        off_limits = bool(self.observed.passed or self.observed.uncrossed)
+        for path, entry in self.want.items():
+            here = found.get(path)
+            if here is not None and here.entry is entry:
+                continue
+            verb = self.rules.verb(path)
+            if verb == "ignore" and not self.rules.is_passage(path):
+                continue
+            if off_limits and here is None and self._is_off_limits(path, verb):
+                continue
+            self._compare_one(path, entry, here, verb)
+
+    def _compare_one(self, path: bytes, entry: Entry, here: Found | None, verb: PolicyVerb) -> None:
+        if here is None:
+            what: tuple[str, ...] = ()
+        else:
+            what = ("type",) if here.entry is None else self._differs(here.entry, entry)
+            if not what:
+                if verb == "node" and path in self.remembered.owned:
+                    self.owned.add(path)
+                return
+            if verb == "ignore":
+                return
+        if verb == "node" and self._is_nodes_own(path, here):
+            self.owned.add(path)
+            return
+        difference = Difference(path, _action(here, what), what, entry, here, verb)
+        if verb == "report":
+            self.told.append(difference)
+        else:
+            self.to_do[path] = difference
+
+    def _is_nodes_own(self, path: bytes, here: Found | None) -> bool:
+        """Whether the node has made something of a `node` path: changed it, removed it, or had it before us."""
+        remembered = self.remembered
+        if path in remembered.owned:
+            return True
+        before = remembered.applied.get(path)
+        if here is None:
+            return before is not None and path not in remembered.absent
+        if here.entry is None:
+            return True
+        for known in (before, remembered.intended.get(path)):
+            if known is not None and not self._differs(here.entry, known):
+                return False
+        return True
+
+    def _is_off_limits(self, path: bytes, verb: PolicyVerb) -> bool:
+        if self.observed.is_unreachable(path):
+            if verb != "ignore" and path not in self.observed.uncrossed:
+                self.unreachable += 1
+                if verb == "node":
+                    self.absent.add(path)
+            return True
+        return any(path == passed or path.startswith(passed + b"/") for passed in self.observed.passed)
+
+    # What is there and not desired.
+
+    def _compare_extra(self) -> None:
+        self.retained_here: set[str] = set()
+        self.staying: set[bytes] = set(self.observed.passed) | set(self.observed.uncrossed)
+        for path, here in self.found.items():
+            if path in self.want:
+                continue
+            release = kernel_of(path)
+            if release in self.retained:
+                self.retained_here.add(release)
+                self.staying.add(path)
+                continue
+            verb = self.rules.verb(path)
+            if (
+                (here.entry is None and self.live)
+                or verb == "ignore"
+                or (verb == "node" and self._is_nodes_own(path, here))
+            ):
+                self.staying.add(path)
+                if path in self.remembered.owned:
+                    self.owned.add(path)
+                continue
+            difference = Difference(path, "remove", (), None, here, verb)
+            if verb == "report":
+                self.told.append(difference)
+                self.staying.add(path)
+            else:
+                self.to_do[path] = difference
+
+    def _keep_directories_in_use(self) -> None:
+        """A directory that holds what stays stays; one that had to become something else cannot, and is told."""
+        in_use = {parent for path in self.staying for parent in parents_of(path)}
+        for path in in_use:
+            difference = self.to_do.get(path)
+            if difference is None:
+                continue
+            if difference.want is None:
+                del self.to_do[path]
+            elif difference.found is not None and "type" in difference.what and _is_directory(difference.found):
+                del self.to_do[path]
+                self.told.append(
+                    Difference(path, "keep", ("type",), difference.want, difference.found, difference.verb)
+                )
+
+    # Hard links.
+
+    def _links(self) -> Links:
+        return decide_links(self._groups(), self.observed.shared, self._inode_of, self._is_usable, self._leaves)
+
+    def _groups(self) -> Iterator[tuple[bytes, ...]]:
+        groups: dict[tuple[int, bytes], list[bytes]] = {}
+        for path, entry in self.want.items():
+            if entry.link and self._is_ours(path):
+                groups.setdefault((entry.link, self.observed.area_of(path).mount), []).append(path)
+        return (tuple(paths) for paths in groups.values())
+
+    def _is_ours(self, path: bytes) -> bool:
+        """Whether a desired path is right or about to be put right."""
+        if path in self.to_do:
+            return True
+        here = self.found.get(path)
+        if here is None or here.entry is None or path in self.owned:
+            return False
+        return self.rules.verb(path) in ("enforce", "node") and not self._differs(here.entry, self.want[path])
+
+    def _inode_of(self, path: bytes) -> tuple[int, int] | None:
+        here = self.found.get(path)
+        return None if here is None else here.inode
+
+    def _is_usable(self, path: bytes) -> bool:
+        return path in self.want and self._is_ours(path) and not self._leaves(path)
+
+    def _leaves(self, path: bytes) -> bool:
+        difference = self.to_do.get(path)
+        if difference is None:
+            return False
+        return difference.want is None or difference.found is None or bool(CONTENT.intersection(difference.what))
+
+    def _add_link_differences(self, links: Links) -> None:
+        for path in (*links.leader_of, *links.separate):
+            before = self.to_do.get(path)
+            here = self.found.get(path)
+            if here is None or path not in self.want:
+                continue
+            if path in links.separate and before is not None and self._leaves(path):
+                continue
+            what = (*(before.what if before else ()), "link")
+            verb = before.verb if before else self.rules.verb(path)
+            self.to_do[path] = Difference(path, _action(here, what), what, self.want[path], here, verb)
+
+    def _differs(self, here: Entry, want: Entry) -> tuple[str, ...]:
+        return what_differs(here, want, mtime=want.kind is not Kind.DIR or self.rules.holds_mtime(want.path))
+
+    def _notices(self) -> Iterator[str]:
+        if self.unreachable:
+            mounts = ", ".join(show_path(mount) for mount in sorted(self.observed.uncrossed) if self._is_wanted(mount))
+            yield (
+                f"{self.unreachable} entries of the image lie below mount points that the disk layout does not name"
+                f" ({mounts}); they were left alone"
+            )
+        for release in sorted(self.retained_here):
+            yield f"kernel {release} is kept beside the image's own until the next change of kernel"
+        for difference in self.told:
+            if difference.action == "keep":
+                yield f"{show_path(difference.path)} stays a directory: below it is what the policy leaves to the node"
+
+    def _is_wanted(self, mount: bytes) -> bool:
+        below = mount + b"/"
+        return any(path.startswith(below) for path in self.want)
+
+
+def kernels_of(paths: Iterable[bytes]) -> tuple[str, ...]:
+    """The kernel releases that have an image (`boot/vmlinuz-<release>`) among `paths`, sorted."""
+    found = (_IMAGE_OF_KERNEL.fullmatch(path) for path in paths if path.startswith(b"boot/"))
+    return tuple(sorted(match[1].decode("utf-8", "surrogateescape") for match in found if match))
+
+
+def kernel_of(path: bytes) -> str | None:
+    """The kernel release a path belongs to by its name: image, initrd, map, configuration, modules."""
+    match = _KERNEL.fullmatch(path)
+    if match is None:
+        return None
+    release: bytes = match[1] or match[2] or match[3]
+    return release.decode("utf-8", "surrogateescape")
+
+
+def _retained(kernels: tuple[str, ...], retain: frozenset[str], remembered: Remembered) -> frozenset[str]:
+    earlier = remembered.retained if kernels == remembered.kernels else ()
+    return (retain | frozenset(earlier)) - frozenset(kernels)
+
+
+def _action(here: Found | None, what: tuple[str, ...]) -> Action:
+    if here is None:
+        return "create"
+    action = action_of(what)
+    return "update" if action == "metadata" and "link" in what else action
+
+
+def _is_directory(found: Found) -> bool:
+    return found.entry is not None and found.entry.kind is Kind.DIR

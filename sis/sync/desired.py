@@ -1,0 +1,145 @@
+"""What a node is held to: an image's manifest with the node's own layer laid over it, one tree."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+
+import msgspec
+from blake3 import blake3
+
+from sis.errors import SisError
+from sis.image.codec import show_path
+from sis.image.model import ANY_MTIME, Chunk, Entry, Kind, Manifest, pack_chunks
+from sis.sync.model import LayerFile
+from sis.system.files import Xattrs
+
+_LINKS_FOLLOWED_MAX = 40
+_KINDS = {"file": Kind.FILE, "dir": Kind.DIR, "symlink": Kind.SYMLINK}
+
+
+@dataclass(frozen=True)
+class DesiredTree:
+    """A whole tree to be equal to.
+
+    entries  by path, ascending; every parent of an entry is in it
+    blobs    content that is at hand (the layer's), by chunk digest
+    origins  by path, which renderer or site file made an entry of the layer
+    """
+
+    entries: Mapping[bytes, Entry]
+    blobs: Mapping[bytes, bytes]
+    origins: Mapping[bytes, str]
+
+    @cached_property
+    def digest(self) -> bytes:
+        """BLAKE3-256 of all entries: the tree's name."""
+        return blake3(msgspec.msgpack.encode(tuple(self.entries.values()))).digest()
+
+
+def lay_over(manifest: Manifest, layer: Sequence[LayerFile] = ()) -> DesiredTree:
+    """The manifest with the files of `layer` in it.
+
+    A layer path goes through the manifest's symlinked directories (`/lib` → `usr/lib`) but replaces a symlink that is
+    its last component. Missing parents are added, 0755 root:root. Layer files are not held to a modification time.
+
+    Raises SisError naming path and origin when a layer file cannot lie where it says.
+    """
+    entries = {entry.path: entry for entry in manifest.entries}
+    blobs: dict[bytes, bytes] = {}
+    origins: dict[bytes, str] = {}
+    for file in layer:
+        path = _place_of(file, entries)
+        if file.kind == "absent":
+            _take_out(entries, path)
+            continue
+        if file.kind != "dir":
+            _take_out(entries, path)
+        _add_parents(entries, path)
+        entries[path] = _entry_of(file, path, entries.get(path), blobs)
+        origins[path] = file.origin
+    in_order = {path: entries[path] for path in sorted(entries)} if layer else entries
+    return DesiredTree(MappingProxyType(in_order), MappingProxyType(blobs), MappingProxyType(origins))
+
+
+def _entry_of(file: LayerFile, path: bytes, replaced: Entry | None, blobs: dict[bytes, bytes]) -> Entry:
+    kind = _KINDS[file.kind]
+    chunks, size, target, mode = b"", 0, b"", file.mode & 0o7777
+    xattrs: Xattrs = ()
+    if kind is Kind.FILE and file.content:
+        digest, size = blake3(file.content).digest(), len(file.content)
+        blobs[digest] = file.content
+        chunks = pack_chunks([Chunk(digest, size)])
+    elif kind is Kind.SYMLINK:
+        target, mode = os.fsencode(file.target), 0o777
+        if not target or b"\0" in target:
+            raise _fault(file, "a symlink needs a target")
+    elif replaced is not None and replaced.kind is Kind.DIR:
+        xattrs = replaced.xattrs
+    return Entry(
+        path=path,
+        kind=kind,
+        mode=mode,
+        uid=file.uid,
+        gid=file.gid,
+        mtime_ns=ANY_MTIME,
+        size=size,
+        chunks=chunks,
+        target=target,
+        xattrs=xattrs,
+    )
+
+
+def _place_of(file: LayerFile, entries: Mapping[bytes, Entry]) -> bytes:
+    """Where in the tree `file.path` is, its directories' symlinks followed within the tree."""
+    raw = os.fsencode(file.path)
+    steps = raw.strip(b"/").split(b"/")
+    if not raw.startswith(b"/") or b"\0" in raw or any(step in (b"", b".", b"..") for step in steps):
+        raise _fault(file, "not an absolute path without '.' and '..'")
+    done: list[bytes] = []
+    left = steps[::-1]
+    links = 0
+    while left:
+        step = left.pop()
+        if step in (b"", b"."):
+            continue
+        if step == b"..":
+            del done[-1:]
+            continue
+        here = b"/".join((*done, step))
+        entry = entries.get(here)
+        if entry is None or not left or entry.kind is Kind.DIR:
+            done.append(step)
+        elif entry.kind is Kind.SYMLINK:
+            links += 1
+            if links > _LINKS_FOLLOWED_MAX:
+                raise _fault(file, f"too many symlinks at {show_path(here)}")
+            if entry.target.startswith(b"/"):
+                done.clear()
+            left.extend(entry.target.split(b"/")[::-1])
+        else:
+            raise _fault(file, f"{show_path(here)} is not a directory in the image")
+    return b"/".join(done)
+
+
+def _add_parents(entries: dict[bytes, Entry], path: bytes) -> None:
+    parent = path.rpartition(b"/")[0]
+    while parent and parent not in entries:
+        entries[parent] = Entry(path=parent, kind=Kind.DIR, mode=0o755, uid=0, gid=0, mtime_ns=ANY_MTIME)
+        parent = parent.rpartition(b"/")[0]
+
+
+def _take_out(entries: dict[bytes, Entry], path: bytes) -> None:
+    taken = entries.pop(path, None)
+    if taken is not None and taken.kind is Kind.DIR:
+        below = path + b"/"
+        for inner in [other for other in entries if other.startswith(below)]:
+            del entries[inner]
+
+
+def _fault(file: LayerFile, why: str) -> SisError:
+    made_by = f" (from {file.origin})" if file.origin else ""
+    return SisError(f"cannot lay {file.path}{made_by} over the image: {why}")

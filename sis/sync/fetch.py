@@ -1,0 +1,199 @@
+"""Fetch chunks: single coalesced ranges of packs, streamed, decoded and verified on the way, in bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from sis.errors import Corrupt, Unreachable
+from sis.image.model import ChunkTable, Manifest
+from sis.image.packs import Location, chunk_locations, decode
+from sis.image.store import Store
+
+GAP_BYTES = 48 << 10
+"""Bytes that are read and thrown away rather than asked around with a request of their own."""
+
+_BATCH_BYTES = 1 << 20
+_BATCHES_AHEAD = 12
+_READERS = 3
+_DECODERS = 2
+
+
+@dataclass(frozen=True)
+class ChunkSource:
+    """Where content comes from: a store, and the manifest and chunk table of the version in it."""
+
+    store: Store
+    manifest: Manifest
+    table: ChunkTable
+
+    @cached_property
+    def locations(self) -> dict[bytes, Location]:
+        """By chunk digest, where it lies in the packs."""
+        return chunk_locations(self.manifest, self.table)
+
+    def pack_name(self, number: int) -> str:
+        return f"packs/{self.table.packs[number].digest.hex()}"
+
+    def dictionary(self, number: int) -> bytes:
+        """The content of the zstd dictionary that a pack's frames need, b"" for none."""
+        digest = self.table.packs[number].dictionary
+        return self.store.dictionary(digest) if digest else b""
+
+
+class Range(NamedTuple):
+    """One request: `length` bytes of a pack from `offset`, and the wanted chunks in it, in order."""
+
+    pack: int
+    offset: int
+    length: int
+    chunks: tuple[Location, ...]
+
+
+class Arrived(NamedTuple):
+    """A chunk that came and is what its digest says."""
+
+    digest: bytes
+    data: bytes
+
+
+def coalesce(wanted: Iterable[Location], gap_bytes: int = GAP_BYTES) -> tuple[Range, ...]:
+    """The ranges to ask for, in pack order: neighbours less than `gap_bytes` apart share one."""
+    ranges: list[Range] = []
+    group: list[Location] = []
+    end = 0
+    for location in sorted(wanted):
+        if group and (location.pack != group[0].pack or location.offset > end + gap_bytes):
+            ranges.append(_range_of(group, end))
+            group = []
+        group.append(location)
+        end = location.offset + location.stored
+    if group:
+        ranges.append(_range_of(group, end))
+    return tuple(ranges)
+
+
+class Fetching:
+    """The chunks of `digests` from `source`, as they arrive. Counts `bytes_fetched`; leaves no thread behind."""
+
+    def __init__(self, source: ChunkSource, digests: Iterable[bytes]) -> None:
+        self.bytes_fetched = 0
+        self._source = source
+        self._ranges = iter(coalesce(_locate(source.locations, digests)))
+        self._lock = threading.Lock()
+        self._dictionaries: dict[int, bytes] = {}
+        self._stop = threading.Event()
+        self._ready: queue.Queue[Future[list[Arrived]] | BaseException | None] = queue.Queue(_BATCHES_AHEAD)
+
+    def __iter__(self) -> Iterator[Arrived]:
+        """Yields in the order of arrival. Raises Unreachable, or Corrupt for a chunk that is bad twice."""
+        with ThreadPoolExecutor(_DECODERS, "decode") as decoders:
+            readers = [
+                threading.Thread(target=self._read, args=(decoders,), name=f"fetch-{number}", daemon=True)
+                for number in range(_READERS)
+            ]
+            for reader in readers:
+                reader.start()
+            try:
+                ended = 0
+                while ended < len(readers):
+                    item = self._ready.get()
+                    if item is None:
+                        ended += 1
+                    elif isinstance(item, BaseException):
+                        raise item
+                    else:
+                        yield from item.result()
+            finally:
+                self._stop.set()
+                while any(reader.is_alive() for reader in readers):
+                    with contextlib.suppress(queue.Empty):
+                        self._ready.get(timeout=0.05)
+
+    def _read(self, decoders: ThreadPoolExecutor) -> None:
+        try:
+            while not self._stop.is_set():
+                with self._lock:
+                    wanted = next(self._ranges, None)
+                if wanted is None:
+                    break
+                for batch in self._batches(wanted):
+                    if self._stop.is_set():
+                        return
+                    self._ready.put(decoders.submit(self._decode, batch))
+            self._ready.put(None)
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that iterates
+            self._ready.put(error)
+
+    def _batches(self, wanted: Range) -> Iterator[list[tuple[Location, bytes]]]:
+        """The stored chunks of a range, about _BATCH_BYTES at a time, as its bytes stream in."""
+        held = bytearray()
+        at = wanted.offset
+        batch: list[tuple[Location, bytes]] = []
+        batched = 0
+        chunks = iter(wanted.chunks)
+        location = next(chunks, None)
+        for piece in self._source.store.read(self._source.pack_name(wanted.pack), wanted.offset, wanted.length):
+            held += piece
+            with self._lock:
+                self.bytes_fetched += len(piece)
+            consumed = 0
+            while location is not None and location.offset + location.stored <= at + len(held):
+                start = location.offset - at
+                batch.append((location, bytes(held[start : start + location.stored])))
+                batched += location.stored
+                consumed = start + location.stored
+                location = next(chunks, None)
+                if batched >= _BATCH_BYTES:
+                    yield batch
+                    batch, batched = [], 0
+            del held[:consumed]
+            at += consumed
+        if location is not None:
+            raise Unreachable(
+                f"{self._source.pack_name(wanted.pack)} ended early: {len(held)} bytes of chunk"
+                f" {location.digest.hex()[:12]} came instead of {location.stored}"
+            )
+        if batch:
+            yield batch
+
+    def _decode(self, batch: list[tuple[Location, bytes]]) -> list[Arrived]:
+        return [Arrived(location.digest, self._decode_one(location, stored)) for location, stored in batch]
+
+    def _decode_one(self, location: Location, stored: bytes) -> bytes:
+        name = self._source.pack_name(location.pack).removeprefix("packs/")
+        dictionary = self._dictionary(location.pack)
+        try:
+            return decode(stored, location, dictionary, pack=name)
+        except Corrupt:
+            again = b"".join(self._source.store.read(f"packs/{name}", location.offset, location.stored))
+            with self._lock:
+                self.bytes_fetched += len(again)
+            return decode(again, location, dictionary, pack=name)
+
+    def _dictionary(self, pack: int) -> bytes:
+        known = self._dictionaries.get(pack)
+        if known is None:
+            known = self._dictionaries[pack] = self._source.dictionary(pack)
+        return known
+
+
+def _range_of(group: list[Location], end: int) -> Range:
+    return Range(group[0].pack, group[0].offset, end - group[0].offset, tuple(group))
+
+
+def _locate(locations: Mapping[bytes, Location], digests: Iterable[bytes]) -> Iterator[Location]:
+    for digest in digests:
+        location = locations.get(digest)
+        if location is None:
+            raise Corrupt(
+                f"chunk {digest.hex()[:12]} is in no pack of this version",
+                hint="the store is not complete: check it with 'sis image verify'",
+            )
+        yield location

@@ -1,0 +1,181 @@
+"""What a node remembers of a root between runs: the tree it was last made equal to, and each path's lstat then.
+
+A path whose lstat still is what the index says still equals its entry, so "nothing changed" costs one walk. Any
+change of content, owner, mode or xattrs moves ctime, which no program can set back. A row whose ctime was too near
+to the clock (or ahead of it) when it was taken is not kept: a later change could carry the same ctime.
+
+`index` is written last and in one rename; it names the file `tree-<digest>` that holds the entries.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from sis.image.model import Entry
+from sis.system.files import atomic_write, make_dirs
+
+FORMAT = 1
+RACY_NS = 25_000_000
+"""Coarser than any kernel's ctime ticks (10 ms at 100 Hz)."""
+
+Row = tuple[int, int, int, int, int, int, int, int]
+"""inode, device, size, mtime_ns, ctime_ns, mode with type, uid, gid"""
+
+
+_INDEX = "index"
+_INTENT = "intent"
+_TREE_PREFIX = "tree-"
+
+log = logging.getLogger(__name__)
+
+
+class _IndexFile(msgspec.Struct, array_like=True):
+    format: int
+    tree: bytes
+    owned: tuple[bytes, ...]
+    absent: tuple[bytes, ...]
+    kernels: tuple[str, ...]
+    retained: tuple[str, ...]
+    rows: dict[bytes, Row]
+
+
+class _TreeFile(msgspec.Struct, array_like=True):
+    format: int
+    entries: tuple[Entry, ...]
+
+
+_File = TypeVar("_File", _IndexFile, _TreeFile)
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """The state of one root.
+
+    tree      digest of the tree last applied, b"" before the first sync
+    applied   its entries
+    intended  entries of policy `node` that an interrupted run may have placed already
+    owned     paths of policy `node` that the node has changed: its own from then on
+    absent    paths of policy `node` of the applied tree that were never placed
+    kernels   kernel releases the applied tree has
+    retained  kernel releases kept although the applied tree has not
+    rows      by path: the lstat of what was verified to equal its entry in `applied`
+    """
+
+    tree: bytes = b""
+    applied: Mapping[bytes, Entry] = field(default_factory=dict)
+    intended: Mapping[bytes, Entry] = field(default_factory=dict)
+    owned: frozenset[bytes] = frozenset()
+    absent: frozenset[bytes] = frozenset()
+    kernels: tuple[str, ...] = ()
+    retained: tuple[str, ...] = ()
+    rows: Mapping[bytes, Row] = field(default_factory=dict)
+
+
+def row_of(found: os.stat_result) -> Row:
+    return (
+        found.st_ino,
+        found.st_dev,
+        found.st_size,
+        found.st_mtime_ns,
+        found.st_ctime_ns,
+        found.st_mode,
+        found.st_uid,
+        found.st_gid,
+    )
+
+
+def is_settled(row: Row, now_ns: int) -> bool:
+    """Whether a change made after `now_ns` must show in this row's ctime (taken at or after `now_ns`)."""
+    return row[4] < now_ns - RACY_NS
+
+
+def wait_until_settled(rows: Iterable[Row]) -> None:
+    """Sleep the few milliseconds until ctimes of just now are in the past; not for clocks that jumped."""
+    newest = max((row[4] for row in rows), default=0)
+    wait_ns = newest + RACY_NS + 1_000_000 - time.time_ns()
+    if 0 < wait_ns <= 2 * RACY_NS:
+        time.sleep(wait_ns / 1e9)
+
+
+def load(state: Path, tree: bytes, entries: Mapping[bytes, Entry]) -> Remembered:
+    """What the state directory `state` remembers. (`tree`, `entries`) is the desired tree, often the one applied.
+
+    A file that cannot be read back is as good as none: every path is then verified by its content.
+    """
+    index = _read(state / _INDEX, _IndexFile)
+    intent = _read(state / _INTENT, _TreeFile)
+    intended = {entry.path: entry for entry in intent.entries} if intent else {}
+    if index is None:
+        return Remembered(intended=intended)
+    applied = entries
+    if index.tree != tree:
+        stored = _read(_tree_path(state, index.tree), _TreeFile)
+        if stored is None:
+            return Remembered(intended=intended)
+        applied = {entry.path: entry for entry in stored.entries}
+    return Remembered(
+        tree=index.tree,
+        applied=applied,
+        intended=intended,
+        owned=frozenset(index.owned),
+        absent=frozenset(index.absent),
+        kernels=index.kernels,
+        retained=index.retained,
+        rows=index.rows,
+    )
+
+
+def intend(state: Path, entries: Iterable[Entry]) -> None:
+    """Note entries of policy `node` that are about to be placed, in case this run does not end."""
+    noted = tuple(entries)
+    if noted:
+        _write(state / _INTENT, _TreeFile(FORMAT, noted))
+
+
+def save(state: Path, remembered: Remembered) -> None:
+    """Remember. The index is moved into place last; what only the old one needed is removed after."""
+    tree = _tree_path(state, remembered.tree)
+    if not tree.exists():
+        _write(tree, _TreeFile(FORMAT, tuple(remembered.applied.values())))
+    index = _IndexFile(
+        format=FORMAT,
+        tree=remembered.tree,
+        owned=tuple(sorted(remembered.owned)),
+        absent=tuple(sorted(remembered.absent)),
+        kernels=remembered.kernels,
+        retained=remembered.retained,
+        rows=dict(remembered.rows),
+    )
+    _write(state / _INDEX, index)
+    (state / _INTENT).unlink(missing_ok=True)
+    for old in state.glob(_TREE_PREFIX + "*"):
+        if old != tree:
+            old.unlink(missing_ok=True)
+
+
+def _tree_path(state: Path, digest: bytes) -> Path:
+    return state / f"{_TREE_PREFIX}{digest.hex()[:32]}"
+
+
+def _write(path: Path, value: _IndexFile | _TreeFile) -> None:
+    make_dirs(path.parent, mode=0o700)
+    atomic_write(path, msgspec.msgpack.encode(value), mode=0o600)
+
+
+def _read(path: Path, kind: type[_File]) -> _File | None:
+    try:
+        value = msgspec.msgpack.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        return None
+    except msgspec.MsgspecError as error:
+        log.warning("%s cannot be used (%s): every path is verified anew", path, error)
+        return None
+    return value if value.format == FORMAT else None

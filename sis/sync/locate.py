@@ -1,0 +1,146 @@
+"""Find content this node already has: in verified files anywhere, and in drifted ones by cutting them anew."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+
+from sis.image import chunk
+from sis.image.codec import RUN_BYTES
+from sis.image.model import DIGEST_BYTES, HOLE, Chunk, Entry, Kind
+from sis.sync.compare import Comparison, Difference
+from sis.sync.observe import Observed, run_matches
+from sis.sync.plan import LocalContent, Source, files_to_make
+from sis.system.beneath import Beneath
+
+_UNREADABLE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EIO, errno.EACCES)
+
+
+def locate(tree: Beneath, observed: Observed, comparison: Comparison, blobs: Iterable[bytes]) -> LocalContent:
+    """Where on this node the chunks of the files to be made are. Reads the drifted files; changes nothing."""
+    making = files_to_make(comparison)
+    needed = {piece.digest for difference in making for piece in _chunks(difference.want)}
+    needed -= {HOLE, *blobs}
+    if not needed:
+        return LocalContent({}, {})
+    anywhere = _in_verified_files(observed, needed)
+    in_place: dict[bytes, dict[bytes, int]] = {}
+    for difference in making:
+        found = difference.found
+        if found is None or found.entry is None or found.entry.kind is not Kind.FILE or not found.entry.size:
+            continue
+        if found.content_known:
+            in_place[difference.path] = _offsets(found.entry, needed)
+        elif _is_worth_cutting(difference):
+            in_place[difference.path] = dict(_in_drifted_file(tree, difference, needed))
+    for path, offsets in in_place.items():
+        for digest, offset in offsets.items():
+            anywhere.setdefault(digest, Source(path, offset))
+    _in_unknown_files(tree, making, comparison, needed, anywhere)
+    return LocalContent(anywhere, in_place)
+
+
+def _chunks(entry: Entry | None) -> Iterator[Chunk]:
+    assert entry is not None
+    return entry.each_chunk()
+
+
+def _in_verified_files(observed: Observed, needed: set[bytes]) -> dict[bytes, Source]:
+    anywhere: dict[bytes, Source] = {}
+    for path, found in observed.found.items():
+        entry = found.entry
+        if entry is None or not entry.chunks:
+            continue
+        raw = entry.chunks
+        if len(raw) == RUN_BYTES:
+            digest = raw[:DIGEST_BYTES]
+            if digest in needed:
+                anywhere.setdefault(digest, Source(path, 0))
+        else:
+            for digest, offset in _offsets(entry, needed).items():
+                anywhere.setdefault(digest, Source(path, offset))
+    return anywhere
+
+
+def _offsets(entry: Entry, needed: set[bytes]) -> dict[bytes, int]:
+    found: dict[bytes, int] = {}
+    at = 0
+    for piece in entry.each_chunk():
+        if piece.digest in needed:
+            found.setdefault(piece.digest, at)
+        at += piece.size_bytes
+    return found
+
+
+def _is_worth_cutting(difference: Difference) -> bool:
+    """A file of one chunk whose content differs does not hold that chunk at its place."""
+    assert difference.want is not None
+    return len(difference.want.chunks) > RUN_BYTES
+
+
+def _in_drifted_file(tree: Beneath, difference: Difference, needed: set[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Chunks that are still at their place, then those an insertion or removal has moved."""
+    assert difference.want is not None
+    try:
+        handle = tree.open(difference.path)
+    except OSError as error:
+        if error.errno in _UNREADABLE:
+            return
+        raise
+    try:
+        missing: set[bytes] = set()
+        at = 0
+        for piece in difference.want.each_chunk():
+            if piece.digest in needed:
+                if run_matches(handle, at, piece.size_bytes, piece.digest):
+                    yield piece.digest, at
+                else:
+                    missing.add(piece.digest)
+            at += piece.size_bytes
+        if missing:
+            yield from _cut(handle, missing)
+    finally:
+        os.close(handle)
+
+
+def _in_unknown_files(
+    tree: Beneath,
+    making: Iterable[Difference],
+    comparison: Comparison,
+    needed: set[bytes],
+    anywhere: dict[bytes, Source],
+) -> None:
+    """Look into files that are about to be removed and are as long as one that is missing: it was moved, perhaps."""
+    lengths = {
+        difference.want.size
+        for difference in making
+        if difference.want is not None and any(piece.digest not in anywhere for piece in difference.want.each_chunk())
+    }
+    for difference in comparison.to_do:
+        found = difference.found
+        if difference.want is not None or found is None or found.entry is None or found.content_known:
+            continue
+        if found.entry.kind is not Kind.FILE or found.entry.size not in lengths:
+            continue
+        try:
+            handle = tree.open(difference.path)
+        except OSError as error:
+            if error.errno in _UNREADABLE:
+                continue
+            raise
+        try:
+            for digest, offset in _cut(handle, needed):
+                anywhere.setdefault(digest, Source(difference.path, offset))
+        finally:
+            os.close(handle)
+
+
+def _cut(handle: int, wanted: set[bytes]) -> Iterator[tuple[bytes, int]]:
+    os.lseek(handle, 0, os.SEEK_SET)
+    at = 0
+    for piece in chunk.cut_stream(lambda size: os.read(handle, size)):
+        digest = chunk.digest(piece)
+        if digest in wanted:
+            yield digest, at
+        at += len(piece)

@@ -1,0 +1,328 @@
+"""Look at a tree: one lstat walk against the index, and a closer look where it is not as remembered."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from blake3 import blake3
+
+from sis.image.model import HOLE, Entry, Kind
+from sis.sync.index import Row, row_of
+from sis.system.beneath import Beneath
+from sis.system.files import Xattrs, read_xattrs
+
+STAGE = b".sis-stage"
+"""Our own directory at the top of each file system we write to; never part of what is looked at."""
+
+_KINDS = {
+    stat.S_IFREG: Kind.FILE,
+    stat.S_IFDIR: Kind.DIR,
+    stat.S_IFLNK: Kind.SYMLINK,
+    stat.S_IFCHR: Kind.CHAR,
+    stat.S_IFBLK: Kind.BLOCK,
+    stat.S_IFIFO: Kind.FIFO,
+}
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_BATCH = 64
+_ZEROS = bytes(1 << 16)
+
+
+class Found(NamedTuple):
+    """What is at a path.
+
+    entry  as it is there; None for a socket. Chunks are b"" where the content is neither the desired nor the applied
+    row    its lstat, taken before its content was read
+    """
+
+    entry: Entry | None
+    row: Row
+
+    @property
+    def inode(self) -> tuple[int, int]:
+        return self.row[1], self.row[0]
+
+    @property
+    def content_known(self) -> bool:
+        return self.entry is not None and (self.entry.size == 0 or bool(self.entry.chunks))
+
+
+@dataclass(frozen=True)
+class Area:
+    """A file system of the tree that is held: where it is mounted (b"." for the root's), its device and block size."""
+
+    mount: bytes
+    device: int
+    block_bytes: int
+
+    def path(self, name: bytes) -> bytes:
+        """The path of `name` at the top of this file system."""
+        return name if self.mount == b"." else self.mount + b"/" + name
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A tree as it is.
+
+    found      by path, every path looked at, in no order
+    shared     by inode (device, number), the paths of everything but directories with more than one name
+    passed     paths that were left alone with all below them: ignored, or our own
+    uncrossed  mount points of file systems that are not held
+    areas      the held file systems, the root's first
+    started_ns the clock before the first lstat
+    """
+
+    found: Mapping[bytes, Found]
+    shared: Mapping[tuple[int, int], tuple[bytes, ...]]
+    passed: frozenset[bytes]
+    uncrossed: frozenset[bytes]
+    areas: tuple[Area, ...]
+    started_ns: int
+
+    def area_of(self, path: bytes) -> Area:
+        for area in self.areas[1:]:
+            if path == area.mount or path.startswith(area.mount + b"/"):
+                return area
+        return self.areas[0]
+
+    def is_unreachable(self, path: bytes) -> bool:
+        """Whether `path` is on a file system that is not held."""
+        return any(path == mount or path.startswith(mount + b"/") for mount in self.uncrossed)
+
+
+def observe(
+    tree: Beneath,
+    *,
+    candidates: tuple[Mapping[bytes, Entry], ...],
+    applied: Mapping[bytes, Entry],
+    rows: Mapping[bytes, Row],
+    passes: Callable[[bytes], bool],
+    mounts: frozenset[bytes] = frozenset(),
+    mounted: frozenset[bytes] = frozenset(),
+) -> Observed:
+    """Walk `tree`; `rows` are trusted to say that a path equals its entry in `applied`.
+
+    candidates  trees whose entries a path's content is compared with where it is not trusted, the likeliest first
+    passes      whether a path (and all below) is not to be looked at
+    mounts      mount points below the root that are held; the walk stays out of the others
+    mounted     mount points that are there (`mount_points_below`); those of another device are seen anyway
+    """
+    started_ns = time.time_ns()
+    walk = _Walk(tree, candidates[0], mounts, mounted, passes)
+    found: dict[bytes, Found] = {}
+    suspects: list[tuple[bytes, os.stat_result]] = []
+    names: dict[tuple[int, int], list[bytes]] = {}
+    for path, status in walk.entries():
+        row = row_of(status)
+        if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+            names.setdefault((row[1], row[0]), []).append(path)
+        if rows.get(path) == row and (entry := applied.get(path)) is not None:
+            found[path] = Found(entry, row)
+        else:
+            suspects.append((path, status))
+    found.update(_look_closer(tree, suspects, candidates))
+    return Observed(
+        found=found,
+        shared={inode: tuple(sorted(paths)) for inode, paths in names.items() if len(paths) > 1},
+        passed=frozenset(walk.passed),
+        uncrossed=frozenset(walk.uncrossed),
+        areas=tuple(sorted(walk.areas, key=lambda area: (area.mount != b".", -len(area.mount)))),
+        started_ns=started_ns,
+    )
+
+
+def mount_points_below(root: Path) -> frozenset[bytes]:
+    """Every mount point below `root`, relative to it; empty where /proc is not there to ask."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except FileNotFoundError:
+        return frozenset()
+    top = os.fsencode(root.resolve()).rstrip(b"/") + b"/"
+    points = (_unescaped(line.split(b" ")[4]) for line in lines)
+    return frozenset(point[len(top) :] for point in points if point.startswith(top) and point != top)
+
+
+def content_matches(handle: int, entry: Entry) -> bool:
+    """Whether the open file's bytes are those of `entry`, by the digest of each run. The size must be right already."""
+    at = 0
+    for digest, size in entry.each_chunk():
+        if digest == HOLE:
+            if not is_zero(handle, at, size):
+                return False
+        elif not run_matches(handle, at, size, digest):
+            return False
+        at += size
+    return True
+
+
+def run_matches(handle: int, at: int, size: int, digest: bytes) -> bool:
+    data = os.pread(handle, size, at)
+    return len(data) == size and blake3(data).digest() == digest
+
+
+def is_zero(handle: int, at: int, size: int) -> bool:
+    """Whether a run reads as zeros; holes are not read."""
+    end = at + size
+    while at < end:
+        try:
+            at = os.lseek(handle, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            return True
+        if at >= end:
+            return True
+        data = os.pread(handle, min(len(_ZEROS), end - at), at)
+        if not data or data != _ZEROS[: len(data)]:
+            return False
+        at += len(data)
+    return True
+
+
+class _Walk:
+    """One pass over the tree, a directory at a time; what it stayed out of is in its attributes after."""
+
+    def __init__(
+        self,
+        tree: Beneath,
+        wanted: Mapping[bytes, Entry],
+        mounts: frozenset[bytes],
+        mounted: frozenset[bytes],
+        passes: Callable[[bytes], bool],
+    ) -> None:
+        self.passed: list[bytes] = []
+        self.uncrossed: list[bytes] = []
+        self.areas: list[Area] = []
+        self._tree = tree
+        self._wanted = wanted
+        self._mounts = mounts
+        self._mounted = mounted
+        self._passes = passes
+
+    def entries(self) -> Iterator[tuple[bytes, os.stat_result]]:
+        root = os.fstat(self._tree.root)
+        self.areas.append(Area(b".", root.st_dev, root.st_blksize))
+        yield b".", root
+        pending = [(b"", root.st_dev, True)]
+        passes, mounted = self._passes, self._mounted
+        while pending:
+            prefix, device, is_top = pending.pop()
+            try:
+                handle = self._tree.open_directory(prefix[:-1] or b".")
+            except OSError as error:
+                if error.errno in _GONE:
+                    continue
+                raise
+            try:
+                with os.scandir(handle) as members:
+                    for member in members:
+                        path = prefix + os.fsencode(member.name)
+                        if is_top and self._is_of_the_file_system(path, path[len(prefix) :]):
+                            self.passed.append(path)
+                            continue
+                        try:
+                            status = member.stat(follow_symlinks=False)
+                        except FileNotFoundError:
+                            continue
+                        is_mount = status.st_dev != device or path in mounted
+                        if is_mount and path not in self._mounts:
+                            self.uncrossed.append(path)
+                            continue
+                        if passes(path):
+                            self.passed.append(path)
+                            continue
+                        yield path, status
+                        if stat.S_ISDIR(status.st_mode):
+                            if is_mount:
+                                self.areas.append(Area(path, status.st_dev, status.st_blksize))
+                            pending.append((path + b"/", status.st_dev, is_mount))
+            finally:
+                os.close(handle)
+
+    def _is_of_the_file_system(self, path: bytes, name: bytes) -> bool:
+        return name == STAGE or (name == b"lost+found" and path not in self._wanted)
+
+
+def _look_closer(
+    tree: Beneath, suspects: list[tuple[bytes, os.stat_result]], candidates: tuple[Mapping[bytes, Entry], ...]
+) -> Iterator[tuple[bytes, Found]]:
+    def look(batch: list[tuple[bytes, os.stat_result]]) -> list[tuple[bytes, Found]]:
+        seen = []
+        for path, status in batch:
+            known = [entry for entries in candidates if (entry := entries.get(path)) is not None]
+            try:
+                seen.append((path, _look_at(tree, path, status, known)))
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise
+        return seen
+
+    batches = [suspects[at : at + _BATCH] for at in range(0, len(suspects), _BATCH)]
+    if len(batches) < 2:
+        for batch in batches:
+            yield from look(batch)
+        return
+    with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1), "verify") as pool:
+        for looked in pool.map(look, batches):
+            yield from looked
+
+
+def _look_at(tree: Beneath, path: bytes, status: os.stat_result, known: Iterable[Entry]) -> Found:
+    kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+    if kind is None:
+        return Found(None, row_of(status))
+    chunks = target = b""
+    xattrs: Xattrs = ()
+    if kind is Kind.FILE:
+        known = [entry for entry in known if entry.kind is Kind.FILE]
+        if known:
+            handle = tree.open(path)
+            try:
+                status = os.fstat(handle)
+                if not stat.S_ISREG(status.st_mode):
+                    raise OSError(errno.ENOENT, "replaced while it was looked at", path)
+                xattrs = read_xattrs(handle)
+                chunks = _chunks_among(handle, status.st_size, known)
+            finally:
+                os.close(handle)
+    elif known:
+        xattrs = tree.xattrs(path)
+    if kind is Kind.SYMLINK:
+        target = tree.readlink(path)
+    is_device = kind in (Kind.CHAR, Kind.BLOCK)
+    entry = Entry(
+        path=path,
+        kind=kind,
+        mode=stat.S_IMODE(status.st_mode),
+        uid=status.st_uid,
+        gid=status.st_gid,
+        mtime_ns=status.st_mtime_ns,
+        size=status.st_size if kind is Kind.FILE else 0,
+        chunks=chunks,
+        target=target,
+        rdev=(os.major(status.st_rdev), os.minor(status.st_rdev)) if is_device else (0, 0),
+        xattrs=xattrs,
+    )
+    return Found(entry, row_of(status))
+
+
+def _chunks_among(handle: int, size: int, known: Iterable[Entry]) -> bytes:
+    tried: list[bytes] = []
+    for entry in known:
+        if entry.size == size and entry.chunks not in tried:
+            if content_matches(handle, entry):
+                return entry.chunks
+            tried.append(entry.chunks)
+    return b""
+
+
+def _unescaped(point: bytes) -> bytes:
+    return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), point)
