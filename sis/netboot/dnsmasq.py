@@ -72,7 +72,6 @@ def configuration(network: BootNetwork, *, head: str, run: Path, account: str = 
         "# Written by sis from the cluster file; changes made here are overwritten.",
         "keep-in-foreground",
         "log-facility=-",
-        "log-dhcp",
         f"user={account}",
         "conf-file=",
         f"port={network.dns_port:d}",

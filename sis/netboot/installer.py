@@ -24,6 +24,8 @@ FORMAT = 1
 DESCRIPTION = "boot.json"
 INIT = Path("usr/lib/sis/installer-init")
 
+_NEEDED = ("usr/bin/sh", "usr/bin/mount", "usr/bin/udevadm", "usr/bin/kmod")
+
 _STAGE2 = Path(__file__).with_name("stage2")
 _ZSTD_LEVEL = 6
 _BLOCK_BYTES = 1 << 18
@@ -90,7 +92,7 @@ def build(
     """
     check_version_id(version_id)
     system = kernel.find(image_tree, kernel_release)
-    check_bundle(image_tree, installer_tree)
+    check_trees(image_tree, installer_tree)
     inputs = _digest_of_inputs(system, image_tree, installer_tree, version_id)
     final = out / version_id
     out.mkdir(parents=True, exist_ok=True)
@@ -149,18 +151,27 @@ def check_version_id(version_id: str) -> None:
         raise Refused(f"not a version id: {version_id!r}")
 
 
-def check_bundle(image_tree: Path, installer_tree: Path) -> None:
-    """The image's node bundle must be there and run on the installer's Python: its wheels are compiled for one minor
-    version. Raises NotFound or Refused."""
+def check_trees(image_tree: Path, installer_tree: Path) -> None:
+    """The installer must have what our init calls, and the image's node bundle must run on the installer's Python:
+    its wheels are compiled for one minor version. Raises NotFound or Refused."""
     for part in ("usr/lib/sis", "usr/bin/sis-node"):
         if not (image_tree / part).exists():
-            raise NotFound(
-                f"the image has no node bundle: /{part} is missing", hint="set 'agent: true' in the image spec"
-            )
+            raise NotFound(f"the image has no node bundle: /{part} is missing", hint="set 'agent: true' in its spec")
+    missing = [f"/{part}" for part in _NEEDED if not os.path.lexists(installer_tree / part)]
+    if missing:
+        raise NotFound(
+            f"the installer's root lacks {', '.join(missing)}", hint="add the packages to imagespecs/installer.yaml"
+        )
+    if not (installer_tree / "lib").is_symlink():
+        raise Refused(
+            "the installer keeps /lib apart from /usr/lib",
+            hint="build it from a distribution release with merged /usr (Debian 12 or later)",
+        )
     ours, theirs = _python(installer_tree), _python(image_tree)
     if ours is None:
         raise NotFound(
-            "the installer has no Python: /usr/bin/python3 is missing", hint="add python3 to imagespecs/installer.yaml"
+            "the installer's root has no Python: /usr/bin/python3 is missing",
+            hint="add python3 to imagespecs/installer.yaml",
         )
     if theirs is not None and ours != theirs:
         raise Refused(
@@ -173,11 +184,6 @@ def _assemble_root(root: Path, system: Kernel, image_tree: Path, installer_tree:
     root.parent.mkdir(parents=True)
     process.run(["cp", "-a", "--reflink=auto", installer_tree, root])
     library = root / "usr/lib"
-    if not (root / "lib").is_symlink():
-        raise Refused(
-            "the installer keeps /lib apart from /usr/lib",
-            hint="build it from a distribution release with merged /usr (Debian 12 or later)",
-        )
     modules = library / "modules" / system.release
     if (library / "modules").exists():
         shutil.rmtree(library / "modules")
@@ -196,6 +202,11 @@ def _assemble_root(root: Path, system: Kernel, image_tree: Path, installer_tree:
     process.run(["cp", "-a", "--reflink=auto", image_tree / "usr/bin/sis-node", root / "usr/bin/sis-node"])
     shutil.copyfile(_STAGE2 / "installer-init", root / INIT)
     (root / INIT).chmod(0o755)
+    # The network is up when udev starts; an interface that is up keeps its name.
+    rule = root / "etc/udev/rules.d/80-net-setup-link.rules"
+    rule.parent.mkdir(parents=True, exist_ok=True)
+    rule.unlink(missing_ok=True)
+    rule.symlink_to("/dev/null")
 
 
 def _squash(root: Path, image: Path) -> None:

@@ -92,8 +92,8 @@ def answer(boot: Boot, *, head: str) -> str:
     return "\n".join(["#!ipxe", *lines, ""])
 
 
-def entry(head: str) -> str:
-    """The first script of every node: ask the head who it is, again and again for some minutes, then boot the disk."""
+def entry(head: str, *, tries: int = ENTRY_TRIES, pause_s: int = 5) -> str:
+    """The first script of every node: ask the head who it is, `tries` times at most, then boot the disk."""
     url = _checked("head URL", head, _URL).rstrip("/")
     question = "mac=${netX/mac:hexhyp}&uuid=${uuid}&platform=${platform}"
     return "\n".join(
@@ -107,11 +107,12 @@ def entry(head: str) -> str:
             f"chain --autofree {url}/boot/ipxe?{question} ||",
             "isset ${answered} && exit 1 ||",
             "inc tries",
-            f"iseq ${{tries}} {ENTRY_TRIES} && goto local ||",
-            f"echo sis: no answer from {url}, asking again (${{tries}} of {ENTRY_TRIES})",
-            "sleep 5",
+            f"iseq ${{tries}} {tries:d} && goto local ||",
+            f"echo sis: no answer from {url}, asking again (${{tries}} of {tries:d})",
+            f"sleep {pause_s:d}",
             "goto ask",
             ":local",
+            f"echo sis: no answer from {url}, booting from the disk",
             # Relative to this script, so from TFTP: the head is what did not answer.
             *_local(DISK_LOADER),
             "",
@@ -137,7 +138,8 @@ def arguments(boot: Install, *, head: str) -> str:
         "BOOTIF=01-${netX/mac:hexhyp}",
     ]
     if boot.console is not None:
-        words.append(f"console={_checked('console', boot.console, _CONSOLE)}")
+        # The last one is where the installer speaks; the kernel writes to both.
+        words += ["console=tty0", f"console={_checked('console', boot.console, _CONSOLE)}"]
     words += [_checked("kernel argument", word, _WORD) for word in boot.kernel_cmdline.split()]
     line = " ".join(words)
     if len(line) > LINE_LIMIT:

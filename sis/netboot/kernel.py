@@ -13,7 +13,7 @@ import zstandard
 
 from sis.errors import NotFound
 
-_FIRMWARE = re.compile(rb"\0firmware=([\x21-\x7e]+)\0")
+_FIRMWARE = re.compile(rb"\0firmware=([\x21-\x7e]+)(?=\0)")
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,14 @@ class Lab:
         self._programs.append(program)
         return program
 
+    def join(self, other: Lab) -> None:
+        """A cable between the bridges of two labs."""
+        mine, theirs = f"to-{other.namespace[-11:]}", f"to-{self.namespace[-11:]}"
+        ip = ["ip", "-n", self.namespace, "link"]
+        process.run([*ip, "add", mine, "type", "veth", "peer", "name", theirs, "netns", other.namespace])
+        process.run([*ip, "set", mine, "master", self.bridge, "up"])
+        process.run(["ip", "-n", other.namespace, "link", "set", theirs, "master", other.bridge, "up"])
+
     def node(
         self,
         name: str,

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -70,34 +71,39 @@ def boot_files() -> tuple[Path, installer.BootFiles]:
 class Site:
     """A lab with dnsmasq and the tiny head running; `answer` says what a MAC is told."""
 
-    def __init__(self, lab: Lab, boot: Path | None = None, *, serve: bool = True) -> None:
+    def __init__(
+        self, lab: Lab, boot: Path | None = None, *, dhcp: Literal["full", "proxy"] = "full", start: bool = True
+    ) -> None:
         self.lab = lab
         lab.folder.chmod(0o755)
         self.web = lab.folder / "web"
         (self.web / "answers").mkdir(parents=True)
         (self.web / "boot").mkdir()
-        self.network = BootNetwork(
+        self.dhcp_log, self.http_log = lab.folder / "dnsmasq.log", lab.folder / "http.log"
+        network = BootNetwork(
             interface=lab.bridge,
             address=lab.head,
+            dhcp=dhcp,
             pool=(IPv4Address("10.77.0.200"), IPv4Address("10.77.0.220")),
             gateway=IPv4Address("10.77.0.1"),
             nameservers=(IPv4Address("10.77.0.1"),),
             domain="cluster.test",
         )
         leases = [Lease(f"52:54:00:77:00:{n:02x}", IPv4Address(f"10.77.0.{10 + n}"), f"n{n:03}") for n in (1, 2)]
-        command = tftp.prepare(lab.folder / "state", self.network, leases, head=HEAD)
-        lab.run([*command, "--test"])
-        self.dhcp_log = lab.folder / "dnsmasq.log"
-        lab.start(command, output=self.dhcp_log)
-        (self.web / "boot/loader").symlink_to(lab.folder / "state/run/tftp")
+        self.state = lab.folder / "state"
+        self.command = tftp.prepare(self.state, network, leases, head=HEAD)
+        (self.web / "boot/loader").symlink_to(self.state / "run/tftp")
         if boot is not None:
             (self.web / "boot/files").symlink_to(boot)
-        if serve:
-            self.serve()
+        if start:
+            self.start_dnsmasq()
+            self.start_head()
 
-    def serve(self) -> None:
+    def start_dnsmasq(self) -> None:
+        self.lab.start(self.command, output=self.dhcp_log)
+
+    def start_head(self) -> None:
         program = Path(__file__).with_name("tiny_head.py")
-        self.http_log = self.lab.folder / "http.log"
         self.lab.start([sys.executable, program, self.lab.address, "8700", self.web], output=self.http_log)
 
     def answer(self, node: Node, boot: ipxe.Boot) -> None:
@@ -190,3 +196,89 @@ def test_an_unknown_machine_is_told_so_and_left_alone(firmware: Firmware, marker
         node.wait_console(f"sis: {stranger} is not in the inventory", BOOT_S)
         node.wait_console("DISK BOOTED", 30)
         assert "10.77.0.2" in site.dhcp_log.read_text()
+
+
+def test_a_damaged_root_is_not_started_and_a_repaired_one_is(
+    boot_files: tuple[Path, installer.BootFiles], tmp_path: Path
+) -> None:
+    folder, made = boot_files
+    served = tmp_path / VERSION
+    shutil.copytree(folder / VERSION, served)
+    squashfs = served / "root.squashfs"
+    whole = squashfs.read_bytes()
+    squashfs.write_bytes(whole[:-4096] + bytes(4096))
+    with Lab() as lab:
+        site = Site(lab, tmp_path)
+        node = lab.node("n001", firmware="bios", memory_mb=1024)
+        root = made.root(f"{HEAD}/boot/files/{VERSION}")
+        site.answer(node, ipxe.Install(node="n001", token="t", key=None, root=root, console="ttyS0"))
+        node.power_on()
+        node.wait_console(rf"sis: what came from \S+ has the wrong hash \(sha256, {len(whole)} bytes\)", BOOT_S)
+        squashfs.unlink()
+        node.wait_console(r"sis: cannot fetch \S+ \(0 bytes so far\): wget: .* 404", 30)
+        squashfs.write_bytes(whole)
+        node.wait_console("MARKER install on n001", 60)
+
+
+def test_too_little_memory_is_said_before_fetching(boot_files: tuple[Path, installer.BootFiles]) -> None:
+    folder, made = boot_files
+    with Lab() as lab:
+        site = Site(lab, folder)
+        node = lab.node("n001", firmware="bios", memory_mb=160)
+        root = made.root(f"{HEAD}/boot/files/{VERSION}")
+        site.answer(node, ipxe.Install(node="n001", token="t", key=None, root=root, console="ttyS0"))
+        node.power_on()
+        node.wait_console(r"sis: FAILED: memory is too small: the root takes \d+ MB and 64 MB to work in, \d+", BOOT_S)
+        node.wait_console("sis: rebooting in 30 s", 5)
+        assert "root.squashfs" not in site.http_log.read_text()
+
+
+def test_a_head_that_comes_late_is_waited_for_and_a_dead_one_given_up(marker_disks: dict[str, Path]) -> None:
+    with Lab() as lab:
+        site = Site(lab, start=False)
+        (site.state / "run/tftp" / ipxe.ENTRY_NAME).write_text(ipxe.entry(HEAD, tries=3, pause_s=1))
+        site.start_dnsmasq()
+        node = lab.node("n001", firmware="bios", memory_mb=512, disks=[marker_disks["bios"]])
+        site.answer(node, ipxe.Local("n001"))
+        node.power_on()
+        node.wait_console(r"asking again \(2 of 3\)", BOOT_S)
+        node.wait_console("sis: no answer from http://10.77.0.1:8700, booting from the disk", 30)
+        node.wait_console("DISK BOOTED", 30)
+        (site.state / "run/tftp" / ipxe.ENTRY_NAME).write_text(ipxe.entry(HEAD, tries=20, pause_s=1))
+        node.reset()
+        node.wait_console(r"asking again \(2 of 20\)", BOOT_S)
+        site.start_head()
+        node.wait_console("sis: n001 boots from its disk", 30)
+        node.wait_console("DISK BOOTED", 30)
+
+
+@pytest.mark.parametrize("firmware", ["bios", "uefi"])
+def test_beside_a_foreign_dhcp_server(firmware: Firmware, marker_disks: dict[str, Path]) -> None:
+    with Lab() as lab, Lab(head="10.77.0.2/24") as foreign:
+        lab.join(foreign)
+        site = Site(lab, dhcp="proxy")
+        options = ["--no-daemon", "--conf-file=/dev/null", "--port=0", "--interface=br0", "--bind-interfaces"]
+        leases = foreign.folder / "leases"
+        foreign.start(["dnsmasq", *options, "--dhcp-range=10.77.0.60,10.77.0.70", f"--dhcp-leasefile={leases}"])
+        node = lab.node("n001", firmware=firmware, memory_mb=512, disks=[marker_disks[firmware]])
+        site.answer(node, ipxe.Local("n001"))
+        node.power_on()
+        node.wait_console(r"net0: 10\.77\.0\.6\d/", BOOT_S)
+        node.wait_console("sis: n001 boots from its disk", 30)
+        node.wait_console("DISK BOOTED", 30)
+
+
+def test_uefi_firmware_boots_by_http_alone(marker_disks: dict[str, Path]) -> None:
+    with Lab() as lab:
+        site = Site(lab, start=False)
+        configuration = site.state / "run/dnsmasq.conf"
+        kept = [line for line in configuration.read_text().splitlines() if not line.endswith("snponly.efi,,10.77.0.1")]
+        configuration.write_text("\n".join([*kept, ""]))
+        site.start_dnsmasq()
+        site.start_head()
+        node = lab.node("n001", firmware="uefi", memory_mb=512, disks=[marker_disks["uefi"]])
+        site.answer(node, ipxe.Local("n001"))
+        node.power_on()
+        node.wait_console("sis: n001 boots from its disk", 110)
+        node.wait_console("DISK BOOTED", 30)
+        assert "GET /boot/loader/snponly.efi" in site.http_log.read_text()
