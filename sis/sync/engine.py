@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import resource
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,14 +200,15 @@ def _make_ready(stage: Stage, plan: Plan, want: DesiredTree, source: ChunkSource
 
 def _remember(tree: Beneath, state: Path, want: DesiredTree, survey: _Survey, applied: Applied) -> tuple[bytes, ...]:
     """Write the index of the tree as it is now. Returns paths that someone changed while we worked."""
-    index.wait_until_settled(applied.placed.values())
+    index.wait_until_settled()
+    now_ns = time.time_ns()
     rows = _verified_rows(want, survey)
     odd: list[bytes] = []
-    linked = {want.entries[path].link for path in applied.placed} - {0}
-    regrouped = {path for path, entry in want.entries.items() if entry.link in linked} if linked else set()
+    named_often = {path for paths in survey.observed.shared.values() for path in paths}
+    named_often.update(path for path in applied.placed if want.entries[path].link)
     disturbed = {parent for change in survey.comparison.to_do for parent in parents_of(change.path)[:1]}
     disturbed.update(area.mount for area in survey.observed.areas)
-    for path in {*applied.placed, *disturbed, *(regrouped & rows.keys())}:
+    for path in {*applied.placed, *disturbed, *(named_often & rows.keys())}:
         entry = want.entries.get(path)
         before = rows.pop(path, None)
         if entry is None or (path not in applied.placed and before is None):
@@ -218,11 +220,13 @@ def _remember(tree: Beneath, state: Path, want: DesiredTree, survey: _Survey, ap
             continue
         row = row_of(status)
         holds_mtime = entry.kind is not Kind.DIR or survey.rules.holds_mtime(path)
-        placed = applied.placed.get(path)
-        is_same = placed is None or (row[:2] == placed[:2] and (row == placed or entry.kind is Kind.DIR or entry.link))
+        known = applied.placed.get(path) or before
+        assert known is not None
+        moves = entry.kind is Kind.DIR or path in named_often
+        is_same = row[:2] == known[:2] if moves else row == known
         if not is_same or not is_as_desired(status, entry, mtime=holds_mtime):
             odd.append(path)
-        else:
+        elif is_settled(row, now_ns):
             rows[path] = row
     _save(state, want, survey, rows)
     return tuple(sorted(odd))

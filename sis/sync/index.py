@@ -97,12 +97,9 @@ def is_settled(row: Row, now_ns: int) -> bool:
     return row[4] < now_ns - RACY_NS
 
 
-def wait_until_settled(rows: Iterable[Row]) -> None:
-    """Sleep the few milliseconds until ctimes of just now are in the past; not for clocks that jumped."""
-    newest = max((row[4] for row in rows), default=0)
-    wait_ns = newest + RACY_NS + 1_000_000 - time.time_ns()
-    if 0 < wait_ns <= 2 * RACY_NS:
-        time.sleep(wait_ns / 1e9)
+def wait_until_settled() -> None:
+    """Sleep the few milliseconds until the ctimes of what was just done are in the past."""
+    time.sleep((RACY_NS + 2_000_000) / 1e9)
 
 
 def load(state: Path, tree: bytes, entries: Mapping[bytes, Entry]) -> Remembered:

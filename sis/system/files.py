@@ -14,6 +14,9 @@ from typing import NamedTuple
 Xattrs = tuple[tuple[bytes, bytes], ...]
 
 _KEPT_XATTRS = (b"user.", b"trusted.", b"security.", b"system.posix_acl_access", b"system.posix_acl_default")
+_SHADOW_XATTRS = b"trusted.SGI_ACL_"
+"""How XFS shows root its POSIX ACLs a second time; removing one removes the ACL."""
+
 _SYS_OPENAT2 = 437
 _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_BENEATH = 0x08
@@ -147,7 +150,7 @@ def read_xattrs(path: bytes | int) -> Xattrs:
     pairs = []
     for text in names:
         name = os.fsencode(text)
-        if not name.startswith(_KEPT_XATTRS):
+        if not name.startswith(_KEPT_XATTRS) or name.startswith(_SHADOW_XATTRS):
             continue
         try:
             value = os.getxattr(path, text, follow_symlinks=follow)
