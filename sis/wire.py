@@ -52,8 +52,6 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
     layer: tuple[LayerFile, ...]
     layout: Layout | None
     kernel_cmdline: str = ""
-    allow_foreign_disk: bool = False
-    """The admin said at `sis deploy` that content not made by sis may be lost."""
     resync: str = "nightly"
 
 

@@ -96,10 +96,9 @@ def partition(story: Story, held: Held) -> DiskPlan:
                 hint="name one in the image spec (disk:) or with 'sis node set NODE layout=single'",
             )
         layout, found = held.desired.layout, found_disks()
-        allow_foreign = held.desired.allow_foreign_disk
-        plan = make_plan(layout, found, allow_foreign=allow_foreign)
+        plan = make_plan(layout, found)
         if not unfinished_install(plan, story.target):
-            plan = make_plan(layout, found, allow_foreign=allow_foreign, fresh=True)
+            plan = make_plan(layout, found, fresh=True)
         for line in plan.describe():
             progress.say(line)
         disk_apply.apply(plan, observe=progress.say)
