@@ -6,7 +6,12 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+from sis.errors import NotFound, SisError
+
+if TYPE_CHECKING:
+    from sis.inventory.db import Inventory
 
 DEFAULT_STATE = Path("/var/lib/sis")
 OUTPUTS = ("table", "json", "yaml", "name")
@@ -27,8 +32,24 @@ class Context:
         return self.state / "store"
 
     @property
-    def database(self) -> Path:
-        return self.state / "state.db"
+    def database(self) -> str | Path:
+        """The inventory: SIS_DATABASE (an SQLAlchemy URL) when set, else a file of the state directory."""
+        return os.environ.get("SIS_DATABASE") or self.state / "state.db"
+
+    def open_inventory(self, *, create: bool = False) -> Inventory:
+        """The inventory. Without `create` a missing one is a fault: a mistyped --state makes no new cluster."""
+        from sis.inventory import db
+
+        where = self.database
+        if isinstance(where, Path) and not create and not where.exists():
+            raise NotFound(
+                f"there is no inventory in {self.state}",
+                hint="make it with 'sis head init', or name the right directory with --state or SIS_STATE",
+            )
+        try:
+            return db.open(where)
+        except PermissionError as error:
+            raise SisError(f"cannot write {where}: {error.strerror}", hint="run as root, or give --state") from error
 
 
 def fancy(stream: TextIO, color: str = "auto") -> bool:

@@ -29,35 +29,26 @@ class Loaded:
     """Nodes of the inventory the file does not name; they stay as they are."""
 
 
-class _Undo(Exception):
-    pass
-
-
 def load_cluster(inventory: Inventory, spec: ClusterSpec, *, dry_run: bool = False) -> Loaded:
     """Make the inventory say what the cluster file says.
 
     Nodes the file does not name are left alone. A MAC or image the file leaves out is kept as the inventory has it.
     Raises SisError when a MAC or address of the file belongs to a node outside it.
     """
-    try:
-        with inventory.database.write() as connection:
-            for name, network in spec.networks.items():
-                put_network(connection, network_of(name, network))
-            known = {node.name: node for node in load(connection)}
-            wanted = [node_of(node, known.get(node.name)) for node in spec.expand()]
-            there = [(known[new.name], new) for new in wanted if new.name in known]
-            changed = [(old, new) for old, new in there if _differs(old, new)]
-            rewrite_nodes(connection, [old for old, _ in changed], [new for _, new in changed])
-            added = [new for new in wanted if new.name not in known]
-            add_nodes(connection, added)
-            cluster_settings.put(connection, "cluster", spec.cluster)
-            cluster_settings.touch(connection)
-            loaded = _summary(spec, known, added, [new for _, new in changed])
-            if dry_run:
-                raise _Undo
-    except _Undo:
-        pass
-    return loaded
+    database = inventory.database
+    with database.trial() if dry_run else database.write() as connection:
+        for name, network in spec.networks.items():
+            put_network(connection, network_of(name, network))
+        known = {node.name: node for node in load(connection)}
+        wanted = [node_of(node, known.get(node.name)) for node in spec.expand()]
+        there = [(known[new.name], new) for new in wanted if new.name in known]
+        changed = [(old, new) for old, new in there if _differs(old, new)]
+        rewrite_nodes(connection, [old for old, _ in changed], [new for _, new in changed])
+        added = [new for new in wanted if new.name not in known]
+        add_nodes(connection, added)
+        cluster_settings.put(connection, "cluster", spec.cluster)
+        cluster_settings.touch(connection)
+    return _summary(spec, known, added, [new for _, new in changed])
 
 
 def network_of(name: str, spec: NetworkSpec) -> Network:

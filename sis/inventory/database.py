@@ -48,6 +48,17 @@ class Database:
             with writing.begin():
                 yield writing
 
+    @contextlib.contextmanager
+    def trial(self) -> Iterator[Connection]:
+        """A write that is taken back at the end of the block, whatever was done in it."""
+        with _faults(self.name), self._writer, self.engine.connect() as connection:
+            trying = connection.execution_options(sis_write=True)
+            with trying.begin() as transaction:
+                try:
+                    yield trying
+                finally:
+                    transaction.rollback()
+
     def close(self) -> None:
         self.engine.dispose()
 

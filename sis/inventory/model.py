@@ -42,7 +42,7 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What a node is meant to be: an image, a selector (channel, generation, "b3:…" or "" for stable), a layout."""
+    """What a node is meant to be: an image, a selector (channel, generation, "b3:…", or "": the newest), a layout."""
 
     image: str
     selector: str

@@ -35,10 +35,11 @@ FREE = "free"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What `Nodes.change` sets. `profile` values of None are taken away; `interfaces` are whole new sets by node."""
+    """What `Nodes.change` sets. None in `profile` and "" in `vars` take a value away; `interfaces` are whole sets."""
 
     assignment: Callable[[Assignment | None], Assignment] | None = None
     profile: Mapping[str, Any] = field(default_factory=dict)
+    vars: Mapping[str, str] = field(default_factory=dict)
     join: Sequence[str] = ()
     leave: Sequence[str] = ()
     groups: Sequence[str] | None = None
@@ -53,8 +54,15 @@ class Change:
             interfaces=self.interfaces.get(node.name, node.interfaces),
             groups=tuple(dict.fromkeys(groups)),
             assignment=self.assignment(node.assignment) if self.assignment else node.assignment,
-            profile={name: value for name, value in {**node.profile, **self.profile}.items() if value is not None},
+            profile=self._profile(node.profile),
         )
+
+    def _profile(self, known: Mapping[str, Any]) -> dict[str, Any]:
+        merged = {name: value for name, value in {**known, **self.profile}.items() if value is not None}
+        if self.vars:
+            site = {name: value for name, value in {**(merged.pop("vars", {})), **self.vars}.items() if value}
+            merged.update({"vars": site} if site else {})
+        return merged
 
 
 class Nodes:
@@ -125,6 +133,18 @@ class Nodes:
             rewrite_nodes(connection, before, [change.of(node) for node in before])
             settings.touch(connection)
             return load(connection, names)
+
+    def preview(self, new: Sequence[NewNode]) -> tuple[Node, ...]:
+        """What `add` would make, without making it. Raises what `add` raises."""
+        with self._database.trial() as connection:
+            add_nodes(connection, new)
+            return load(connection, [node.name for node in new])
+
+    def preview_change(self, nodes: Sequence[Node], change: Change) -> tuple[Node, ...]:
+        """What `change` would make of nodes, without making it."""
+        with self._database.trial() as connection:
+            rewrite_nodes(connection, nodes, [change.of(node) for node in nodes])
+            return load(connection, [node.name for node in nodes])
 
     def delete(self, names: Collection[str]) -> int:
         """Remove nodes with every trace of them. Their ids are never used again."""

@@ -1,0 +1,81 @@
+"""`sis cluster`: bring a cluster file into the inventory, or show what the inventory holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sis.cli.context import Context
+from sis.cli.output import emit, emit_one
+from sis.cli.shown import counted
+
+
+@click.group("cluster")
+def cluster() -> None:
+    """The cluster file: networks, profiles, nodes and groups as text."""
+
+
+@cluster.command(epilog="Example: sis cluster apply cluster.yaml -n")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would change; change nothing.")
+@click.pass_obj
+def apply(context: Context, file: Path, dry_run: bool) -> None:
+    """Make the inventory say what FILE says. Nodes FILE does not name are left alone."""
+    from sis.inventory.cluster import load_cluster
+    from sis.inventory.names import fold
+    from sis.spec import cluster as cluster_spec
+
+    spec = cluster_spec.load(file)
+    with context.open_inventory(create=True) as inventory:
+        done = load_cluster(inventory, spec, dry_run=dry_run)
+    parts = {
+        "networks": done.networks,
+        "added": done.added,
+        "changed": done.changed,
+        "unchanged": done.unchanged,
+        "left_alone": done.left_alone,
+    }
+    if context.output != "table":
+        emit_one({"cluster": spec.cluster, "dry_run": dry_run, **parts}, context.output, name="cluster")
+        return
+    for what, names in parts.items():
+        if names and what != "networks":
+            click.echo(f"{what.replace('_', ' ')}: {fold(names)}")
+    verb = "would be" if dry_run else "were"
+    touched = len(done.added) + len(done.changed)
+    click.echo(f"{spec.cluster}: {counted(touched, 'node')} of {touched + len(done.unchanged)} {verb} changed")
+
+
+@cluster.command(epilog="Example: sis cluster show -o yaml")
+@click.pass_obj
+def show(context: Context) -> None:
+    """Show networks, groups and settings of the inventory."""
+    from sis.inventory.names import fold
+
+    with context.open_inventory() as inventory:
+        settings = inventory.settings.all()
+        networks = inventory.networks.list()
+        groups = inventory.nodes.groups()
+        count = len(inventory.nodes.names())
+    rows = [
+        {
+            "name": network.name,
+            "cidr": network.cidr,
+            "head": network.data.get("head"),
+            "gateway": network.gateway,
+            "domain": network.domain or None,
+            "dhcp": (network.data.get("dhcp") or {}).get("mode"),
+        }
+        for network in networks
+    ]
+    folded = {name: fold(members) for name, members in groups.items()}
+    if context.output != "table":
+        whole = {"cluster": settings.get("cluster", "cluster"), "nodes": count, "settings": settings}
+        emit_one({**whole, "networks": rows, "groups": folded}, context.output, name="cluster")
+        return
+    click.echo(f"cluster {settings.get('cluster', 'cluster')}: {counted(count, 'node')}")
+    if rows:
+        emit(rows, ["name", "cidr", "head", "gateway", "domain", "dhcp"])
+    for name, members in folded.items():
+        click.echo(f"@{name}: {members}")

@@ -1,0 +1,102 @@
+"""`sis head`: prepare a state directory, and run the service nodes boot from and report to."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from sis.cli.context import Context
+from sis.errors import UsageFault
+
+if TYPE_CHECKING:
+    from sis.head.service import DhcpMode
+
+
+@click.group("head")
+def head() -> None:
+    """The head: API, boot answers, the store over HTTP, DHCP and TFTP."""
+
+
+@head.command(epilog="Example: sis head init --network mgmt=10.77.0.0/24 --address 10.77.0.1")
+@click.option("--cluster", metavar="NAME", help="Name of the cluster.")
+@click.option("--network", "networks", multiple=True, metavar="NAME=CIDR", help="A network nodes are on.")
+@click.option("--address", metavar="IP", help="The head's address on the first --network.")
+@click.option("--gateway", metavar="IP", help="Gateway of the first --network.")
+@click.option("--domain", default="", metavar="DOMAIN", help="Domain of the first --network.")
+@click.option("--dhcp-range", metavar="FIRST-LAST", help="Addresses for machines that are no node's.")
+@click.option("--url", metavar="URL", help="The head's URL as nodes reach it, when it is not what they connected to.")
+@click.pass_obj
+def init(
+    context: Context,
+    cluster: str | None,
+    networks: tuple[str, ...],
+    address: str | None,
+    gateway: str | None,
+    domain: str,
+    dhcp_range: str | None,
+    url: str | None,
+) -> None:
+    """Make the state directory: store, signing key, inventory. Safe to run again."""
+    from sis.image.store import LocalStore
+    from sis.inventory.model import Network
+
+    if (address or gateway or domain or dhcp_range) and not networks:
+        raise UsageFault("--address, --gateway, --domain and --dhcp-range need --network")
+    store = LocalStore(context.store)
+    store.prepare()
+    key = store.signer().public
+    with context.open_inventory(create=True) as inventory:
+        for at, text in enumerate(networks):
+            name, _, cidr = text.partition("=")
+            data: dict[str, object] = {}
+            if at == 0 and address:
+                data["head"] = address
+            if at == 0 and dhcp_range:
+                data["dhcp"] = {"mode": "full", "range": dhcp_range}
+            first = at == 0
+            inventory.networks.put(Network(name, cidr, gateway if first else None, domain if first else "", data))
+        if cluster:
+            inventory.settings.set(cluster=cluster)
+        if url:
+            inventory.settings.set(url=url)
+    click.echo(f"state: {context.state}")
+    click.echo(f"signing key: {key}")
+
+
+@head.command(epilog="Example: sis head run --interface eth1 --dhcp")
+@click.option("--listen", default="0.0.0.0:8700", show_default=True, metavar="ADDR:PORT", help="Where to serve HTTP.")
+@click.option("--interface", metavar="IF", help="Interface nodes boot on: serve DHCP and TFTP there.")
+@click.option("--dhcp", "mode", flag_value="full", help="Give addresses (the default with --interface).")
+@click.option("--proxy", "mode", flag_value="proxy", help="Another DHCP server gives addresses; add boot answers only.")
+@click.option("--no-dhcp", "mode", flag_value="off", help="Serve HTTP only.")
+@click.pass_obj
+def run(context: Context, listen: str, interface: str | None, mode: str | None) -> None:
+    """Run the head in the foreground until SIGTERM or ^C. Nodes at work wait for it and go on when it is back."""
+    from sis.head import service
+
+    address, port = _endpoint(listen)
+    chosen: DhcpMode | None = "full" if mode == "full" else "proxy" if mode == "proxy" else "off" if mode else None
+    if chosen in ("full", "proxy") and interface is None:
+        raise UsageFault(f"--{'dhcp' if chosen == 'full' else 'proxy'} needs --interface")
+    if not context.verbose:
+        logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s: %(message)s")
+    with context.open_inventory(create=True) as inventory:
+        settings = service.Settings(address=address, port=port, interface=interface, dhcp=chosen)
+        service.run(context.state, inventory, settings, ready=_say)
+    click.echo("head: ended", err=True)
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _endpoint(text: str) -> tuple[str, int]:
+    address, colon, port = text.rpartition(":")
+    if not colon:
+        address, port = (text, "8700") if not text.isdigit() else ("", text)
+    if not port.isdigit() or int(port) > 65535:
+        raise UsageFault(f"not an address and port: {text}", hint="write --listen 10.77.0.1:8700")
+    return address.strip("[]") or "0.0.0.0", int(port)  # noqa: S104  # nodes must reach it; --listen narrows it
