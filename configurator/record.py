@@ -155,8 +155,9 @@ def _near_key(message: str) -> str | None:
 
 
 def _place(message: str) -> str:
-    """msgspec's `fault - at $.a[0].b` turned round to `record.a[0].b: fault`."""
+    """msgspec's `fault - at $.a[0].b` turned round to `record.a[0].b: fault`, fit to print."""
     found = re.fullmatch(r"(?s)(.*) - at `\$(.*)`", message)
-    if found is None:
-        return f"record: {message}"
-    return f"record{found.group(2)}: {found.group(1)}"
+    place, fault = (f"record{found.group(2)}", found.group(1)) if found else ("record", message)
+    # An unknown word is quoted as it came, whatever its length.
+    text = "".join(letter if letter.isprintable() else "?" for letter in fault)
+    return f"{place}: {text if len(text) <= 120 else text[:117] + '...'}"
