@@ -26,14 +26,16 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         (
             click.option(
-                "--from", "where", required=True, metavar="URL|DIR", help="A head, a copy of a store, or one."
+                "--from",
+                "where",
+                metavar="URL|DIR",
+                help="A head, a copy of a store, or one. Default: this node's head.",
             ),
-            click.option("--image", required=True, metavar="NAME[@…]", help="compute, compute@12, compute@stable, …"),
+            click.option("--image", metavar="NAME[@…]", help="compute, compute@12, compute@stable, …"),
             click.option(
                 "--root",
-                required=True,
                 type=click.Path(path_type=Path, file_okay=False),
-                help="The tree to be equal to it. Must exist.",
+                help="The tree to be equal to it. Must exist. Default, with neither --from nor --image: /.",
             ),
             click.option("--full", is_flag=True, help="Trust nothing remembered: read every byte."),
             click.option(
@@ -90,21 +92,30 @@ def check(output: str, **given: Any) -> int:
 
 @contextlib.contextmanager
 def _prepared(
-    where: str,
-    image: str,
-    root: Path,
+    where: str | None,
+    image: str | None,
+    root: Path | None,
     full: bool,
     state: Path,
     policy: str,
     mounts: tuple[str, ...],
     key: str | None,
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
-    from sis.errors import NotFound
+    from sis.errors import NotFound, UsageFault
     from sis.image.reference import parse, resolve
     from sis.image.store import open_store
     from sis.sync.desired import lay_over
     from sis.sync.fetch import ChunkSource
 
+    if where is None and image is None and root in (None, Path("/")):
+        yield _as_the_head_says(full, state)
+        return
+    if where is None or image is None or root is None:
+        missing = [name for name, value in (("--from", where), ("--image", image), ("--root", root)) if value is None]
+        raise UsageFault(
+            f"missing {' and '.join(missing)}",
+            hint="give --from, --image and --root; or none of them, on a node, to compare with what its head wants",
+        )
     if not root.is_dir():
         raise NotFound(f"no such directory: {root}", hint="--root must exist; mkdir makes an empty one to be filled")
     store = open_store(where)
@@ -124,6 +135,30 @@ def _prepared(
         )
     finally:
         _close(store)
+
+
+def _as_the_head_says(full: bool, state: Path) -> tuple[Path, dict[str, Any]]:
+    """This very node, against the image and the layer its head holds it to."""
+    from sis.node.config import read_config
+    from sis.node.connection import HeadConnection
+    from sis.node.held import held_to
+    from sis.node.resync import running_kernel
+
+    config = read_config()
+    head = HeadConnection(config.head, config.node, config.secret)
+    held = held_to(head.desired(patience_s=30.0), config.head, pinned_key=config.key)
+    return (
+        Path("/"),
+        {
+            "want": held.want,
+            "policy": held.policy,
+            "source": held.source,
+            "state": state,
+            "mounts": held.mounts,
+            "retain": running_kernel(),
+            "full": full,
+        },
+    )
 
 
 def state_of(root: Path, state: Path) -> Path:

@@ -22,11 +22,12 @@ PROGRAM = "/usr/bin/sis-node"
 
 
 def serve() -> None:
-    """Take orders until ended. A head that is away or refuses is asked again with growing, jittered waits."""
+    """Say at start how this node is, then take orders until ended. A head that is away or refuses is asked again with growing, jittered waits."""
     config = read_config()
     head = HeadConnection(config.head, config.node, config.secret)
     own = _stamp()
     wait_s = 1.0
+    process.run([PROGRAM, "resync", "--check"], check=False, timeout_s=None, on_line=_to_journal)
     while True:
         try:
             order = head.next_order()

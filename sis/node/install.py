@@ -148,9 +148,7 @@ def pull(story: Story, held: Held) -> Outcome:
 def place_identity(story: Story) -> None:
     with story.teller.stage("rendering"):
         boot = story.boot
-        write_config(
-            story.target, NodeConfig(head=boot.head, node=boot.node, secret=story.head.secret, key=boot.key)
-        )
+        write_config(story.target, NodeConfig(head=boot.head, node=boot.node, secret=story.head.secret, key=boot.key))
 
 
 def install_boot_loader(story: Story, held: Held, plan: DiskPlan) -> None:

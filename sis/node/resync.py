@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -50,7 +51,9 @@ def resync(
         return report
     except BaseException as error:
         with contextlib.suppress(SisError):
-            head.send_report(_failure(kind, held, error, started, time.monotonic() - clock, order, teller), patience_s=30)
+            head.send_report(
+                _failure(kind, held, error, started, time.monotonic() - clock, order, teller), patience_s=30
+            )
         raise
     finally:
         teller.close()
@@ -58,7 +61,14 @@ def resync(
 
 def _compare(root: Path, held: Held, full: bool) -> Outcome:
     return engine.check(
-        root, held.want, policy=held.policy, source=held.source, state=STATE, mounts=held.mounts, full=full
+        root,
+        held.want,
+        policy=held.policy,
+        source=held.source,
+        state=STATE,
+        mounts=held.mounts,
+        retain=running_kernel(),
+        full=full,
     )
 
 
@@ -71,6 +81,7 @@ def _make_equal(root: Path, held: Held, full: bool, teller: Teller) -> Outcome:
             source=held.source,
             state=STATE,
             mounts=held.mounts,
+            retain=running_kernel(),
             full=full,
             observe=progress.moved,
         )
@@ -79,6 +90,11 @@ def _make_equal(root: Path, held: Held, full: bool, teller: Teller) -> Outcome:
     with teller.stage("triggers") as progress:
         progress.summary = ", ".join(_triggers(root, held, outcome))
     return outcome
+
+
+def running_kernel() -> frozenset[str]:
+    """Its files stay until the next kernel change, so that the node can load modules and boot the old kernel."""
+    return frozenset({os.uname().release})
 
 
 def _triggers(root: Path, held: Held, outcome: Outcome) -> Iterable[str]:
