@@ -22,7 +22,10 @@ PROGRAM = "/usr/bin/sis-node"
 
 
 def serve() -> None:
-    """Say at start how this node is, then take orders until ended. A head that is away or refuses is asked again with growing, jittered waits."""
+    """Say at start how this node is, then take orders until ended.
+
+    A head that is away or refuses is asked again with growing, jittered waits.
+    """
     config = read_config()
     head = HeadConnection(config.head, config.node, config.secret)
     own = _stamp()
@@ -46,7 +49,7 @@ def serve() -> None:
             carry_out(order)
             if _stamp() != own:
                 log.info("the node's software changed: starting anew")
-                os.execv(PROGRAM, [PROGRAM, "agent"])
+                os.execv(PROGRAM, [PROGRAM, "agent"])  # noqa: S606  (this process becomes the new program)
 
 
 def carry_out(order: Order) -> None:

@@ -1,4 +1,4 @@
-"""What a node is held to, made ready for the engine: version, manifest and layer of a `Desired`, checked against the pinned key."""
+"""What a node is held to, ready for the engine: version, manifest and layer, checked against the pinned key."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Held:
 
     @property
     def mounts(self) -> frozenset[bytes]:
-        """The mount points below the root whose file systems belong to the tree: those the layout names, less the ESP."""
+        """The mount points below the root whose file systems are held too: those of the layout, less the ESP."""
         layout = self.desired.layout
         partitions = () if layout is None else (each for disk in layout.disks for each in disk.partitions)
         return frozenset(

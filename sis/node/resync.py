@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from sis.errors import SisError
+from sis.node.boot import write_boot_menu
 from sis.node.config import NodeConfig
 from sis.node.connection import HeadConnection
 from sis.node.held import Held, held_to
-from sis.node.boot import write_boot_menu
 from sis.node.progress import Teller, log_of, now, reason_of
 from sis.sync import engine
 from sis.sync.engine import Outcome
