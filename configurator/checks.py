@@ -416,7 +416,7 @@ def _host_key(place: str, key: HostKey) -> Iterator[Fault]:
     elif secret[0] != b"none":
         yield Fault(f"{place}.private", "is locked with a passphrase; sshd could not use it")
     elif public is not None and secret[1] != public[1]:
-        yield Fault(f"{place}.private", "does not belong to the public key beside it")
+        yield Fault(f"{place}.private", f"does not belong to {place}.public")
 
 
 _KEY_FILE_WORDS = {
@@ -428,6 +428,10 @@ _KEY_FILE_WORDS = {
 }
 
 
+_KEY_FIELDS = {"ssh-ed25519": 2, "ssh-rsa": 3, "ecdsa-sha2": 3, "sk-ssh-ed25519@openssh.com": 3, "sk-ecdsa-sha2": 4}
+"""How many strings a public key's blob holds, by the start of its type."""
+
+
 def _public_blob(line: str) -> tuple[str, bytes] | None:
     """Type and key blob of a public key's line; None when it is none."""
     found = _PUBLIC_KEY.fullmatch(line)
@@ -437,8 +441,10 @@ def _public_blob(line: str) -> tuple[str, bytes] | None:
         blob = base64.b64decode(found.group(2), validate=True)
     except binascii.Error:
         return None
-    fields = _ssh_strings(blob, 1)
-    return (found.group(1), blob) if fields == [found.group(1).encode()] else None
+    kind = found.group(1)
+    fields = _ssh_strings(blob, _KEY_FIELDS[kind.partition("-nistp")[0]])
+    whole = fields is not None and fields[0] == kind.encode() and sum(4 + len(field) for field in fields) == len(blob)
+    return (kind, blob) if whole else None
 
 
 def _private_fields(text: str) -> tuple[bytes, bytes] | None:
