@@ -217,7 +217,8 @@ def test_modules_come_with_what_they_need(tmp_path: Path) -> None:
 def test_firmware_that_modules_name_comes_along(tmp_path: Path) -> None:
     for name in ("one", "two"):
         put(tmp_path / f"image/usr/lib/firmware/bnx2/{name}.fw", name)
-    module = b"\x7fELF\0license=GPL\0firmware=bnx2/one.fw\0firmware=bnx2/two.fw\0firmware=bnx2/gone.fw\0firmware=../../../etc/shadow\0"
+    named = (b"bnx2/one.fw", b"bnx2/two.fw", b"bnx2/gone.fw", b"../../../etc/shadow")
+    module = b"\x7fELF\0license=GPL\0" + b"".join(b"firmware=" + name + b"\0" for name in named)
     ramdisk.copy_firmware(tmp_path / "image", [module], tmp_path / "out")
     copied = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file())
     assert copied == ["bnx2/one.fw", "bnx2/two.fw"]

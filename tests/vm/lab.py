@@ -130,11 +130,12 @@ class Lab:
         disks: Sequence[Path | int] = (),
         boot: Sequence[Literal["network", "disk"]] = ("network", "disk"),
         nic: str = "virtio-net-pci",
+        options: Sequence[str] = (),
     ) -> Node:
         """A virtual node, powered off.
 
         A disk is an image file (qcow2 by its name, else raw), a size in bytes for a new empty one, or a folder, which
-        the node sees as a read-only FAT disk.
+        the node sees as a read-only FAT disk. `options` are further words for QEMU.
         """
         number = len(self.nodes) + 1
         files = []
@@ -155,6 +156,7 @@ class Lab:
             disks=tuple(files),
             boot=tuple(boot),
             nic=nic,
+            options=tuple(options),
             tap=f"tap{number}",
         )
         self.nodes[name] = node
@@ -190,6 +192,7 @@ class Node:
     disks: tuple[Path, ...]
     boot: tuple[str, ...]
     nic: str
+    options: tuple[str, ...]
     tap: str
     _machine: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     _seen: int = 0
@@ -211,8 +214,9 @@ class Node:
         log = self.lab.folder / f"{self.name}.qemu.log"
         self._machine = process.start(self.lab.command(self._argv()), output=log)
         deadline = time.monotonic() + 15
-        while not self._monitor_path.exists():
+        while not self._answers():
             if self._machine.poll() is not None or time.monotonic() > deadline:
+                self.power_cut()
                 raise SisError(f"{self.name} did not start", details=log.read_text(errors="replace").splitlines()[-10:])
             time.sleep(0.05)
 
@@ -283,6 +287,14 @@ class Node:
             stream.seek(self._seen)
             return stream.read().decode("utf-8", "surrogateescape")
 
+    def _answers(self) -> bool:
+        """Whether QEMU is past its start: the monitor's socket is there before disks are opened, its answer after."""
+        try:
+            self._order("query-status")
+        except (OSError, ValueError, SisError):
+            return False
+        return True
+
     def _order(self, command: str) -> None:
         if not self.running:
             raise SisError(f"{self.name} is off")
@@ -328,7 +340,7 @@ class Node:
             if index == 0 and "disk" in place:
                 device += f",bootindex={place['disk']}"
             argv += ["-device", device]
-        return argv
+        return [*argv, *self.options]
 
     def _pflash(self) -> list[str]:
         variables = self.lab.folder / f"{self.name}.vars.fd"
