@@ -7,15 +7,27 @@ from collections.abc import Callable
 
 from sis.disk import devices
 from sis.disk.plan import TABLE_PROGRAM, DiskPlan, PlannedDisk
+from sis.errors import NotFound
 from sis.system import process
 
 Observe = Callable[[str], None]
 
-PROGRAMS = (
-    "lsblk", "losetup", "blkid", "wipefs", "sfdisk", "partx", "udevadm", "mount", "umount",
-    "mkfs.ext4", "mkfs.xfs", "mkfs.vfat", "mkswap", "mcopy", "grub-mkimage",
-)  # fmt: skip
-"""What this room runs: an installer must bring them all."""
+PROGRAMS = {
+    "sfdisk": "fdisk",
+    "partx": "util-linux",
+    "losetup": "util-linux",
+    "blkid": "util-linux",
+    "mount": "mount",
+    "mkswap": "util-linux",
+    "mkfs.ext4": "e2fsprogs",
+    "mkfs.xfs": "xfsprogs",
+    "mkfs.vfat": "dosfstools",
+    "mcopy": "mtools",
+    "grub-mkimage": "grub-common",
+}
+"""What this room runs, and the Debian package it comes in: an installer must bring them all."""
+
+_ALWAYS = ("sfdisk", "partx", "losetup", "blkid", "mount")
 
 _MKFS_TIMEOUT_S = 1800.0
 
@@ -28,12 +40,34 @@ def apply(plan: DiskPlan, *, observe: Observe = _silent) -> None:
     """Bring the disks to what the plan says; `observe` gets a line before each step.
 
     The plan must have been made from the disks as they are now. Raises Refused when a disk is in use by now,
-    Locked when another run works on it, ProgramFailed when a program fails.
+    Locked when another run works on it, NotFound when a program is missing (nothing is changed then), ProgramFailed
+    when one fails.
     """
+    _check_programs(plan)
     for disk in plan.disks:
         if disk.changes:
             _apply(disk, observe)
     devices.settle()
+
+
+def needed_programs(plan: DiskPlan) -> tuple[str, ...]:
+    """The programs this plan, mounting it and its boot loader take."""
+    needed = set(_ALWAYS)
+    for disk in plan.disks:
+        for partition in disk.partitions:
+            needed.update(partition.mkfs[:1])
+            if partition.role in ("bios-boot", "esp"):
+                needed.add("grub-mkimage")
+            if partition.role == "esp":
+                needed.add("mcopy")
+    return tuple(sorted(needed))
+
+
+def _check_programs(plan: DiskPlan) -> None:
+    missing = [program for program in needed_programs(plan) if process.find(program) is None]
+    if missing:
+        packages = sorted({PROGRAMS[program] for program in missing if program in PROGRAMS})
+        raise NotFound(f"programs are missing: {', '.join(missing)}", hint=f"install {' '.join(packages)}")
 
 
 def _apply(disk: PlannedDisk, observe: Observe) -> None:

@@ -25,6 +25,8 @@ from sis.system import process
 _SYSFS = Path("/sys/class/block")
 _SYSFS_SECTOR_BYTES = 512
 _DETACH_WAIT_S = 5.0
+_SHOW_TRIES = 10
+_SHOW_WAIT_S = 0.2
 _UDEV_CONTROL = Path("/run/udev/control")
 
 
@@ -70,20 +72,11 @@ def locked(path: str) -> Iterator[None]:
 @contextlib.contextmanager
 def partition_devices(device: str, partitions: Sequence[PlannedPartition]) -> Iterator[dict[str, str]]:
     """Block devices of the partitions by label, as long as the block lasts; the table is already on `device`."""
-    added = False
-    if not _kernel_knows(device, partitions):
-        process.run(["partx", "--delete", device], check=False)
-        process.run(["partx", "--add", device], check=False)
-        added = _kernel_knows(device, partitions)
-    if added or _kernel_knows(device, partitions):
-        try:
-            yield {each.label: partition_node(device, each.number) for each in partitions}
-        finally:
-            if added and os.path.basename(device).startswith("loop"):
-                process.run(["partx", "--delete", device], check=False)
-        return
     with contextlib.ExitStack() as stack:
-        yield {each.label: stack.enter_context(_window(device, each)) for each in partitions}
+        if _show(device, partitions, stack):
+            yield {each.label: partition_node(device, each.number) for each in partitions}
+        else:
+            yield {each.label: stack.enter_context(_window(device, each)) for each in partitions}
 
 
 def partition_device(disk: PlannedDisk, partition: PlannedPartition) -> str:
@@ -159,6 +152,41 @@ def _refuse_used(device: str, path: str) -> None:
         if error.errno != errno.EBUSY:
             raise Refused(f"{path} cannot be written: {error.strerror}") from error
         raise Refused(f"{path} is in use", hint="something on it is mounted or held; see: lsblk") from error
+
+
+def _show(device: str, partitions: Sequence[PlannedPartition], stack: contextlib.ExitStack) -> bool:
+    """Have the kernel show the partitions until `stack` is left; False when it cannot.
+
+    udev opens disks when it likes, which may be in the way for a moment: then it is tried again.
+    """
+    for attempt in range(_SHOW_TRIES if _UDEV_CONTROL.exists() else 1):
+        if attempt:
+            time.sleep(_SHOW_WAIT_S)
+        added = not _kernel_knows(device, partitions)
+        if added:
+            process.run(["partx", "--delete", device], check=False)
+            process.run(["partx", "--add", device], check=False)
+        if _hold(device, partitions, stack, forget=added and os.path.basename(device).startswith("loop")):
+            return True
+    return False
+
+
+def _hold(device: str, partitions: Sequence[PlannedPartition], stack: contextlib.ExitStack, *, forget: bool) -> bool:
+    """Keep the partitions' nodes open: udev reads a table again whenever a disk was written, and while it does,
+    partitions nobody has open are gone for a moment."""
+    with contextlib.ExitStack() as handles:
+        if forget:
+            handles.callback(process.run, ["partx", "--delete", device], check=False)
+        for each in partitions:
+            try:
+                handle = os.open(partition_node(device, each.number), os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                return False
+            handles.callback(os.close, handle)
+        if not _kernel_knows(device, partitions):
+            return False
+        stack.enter_context(handles.pop_all())
+    return True
 
 
 def _kernel_knows(device: str, partitions: Sequence[PlannedPartition]) -> bool:

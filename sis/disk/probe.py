@@ -34,8 +34,8 @@ def record(paths: Sequence[str | Path] = ()) -> Recording:
     """What the programs say about this machine's disks and about `paths` (see Recording)."""
     rows = _json("lsblk", "--json", "--bytes", "--output", _COLUMNS).get("blockdevices", [])
     loops = _json("losetup", "--json", "--list", "--output", "NAME,BACK-FILE,OFFSET,SIZELIMIT").get("loopdevices", [])
-    known = {row["path"] for row in rows if is_disk(row)}
-    wanted = [_resolved(path) for path in paths] if paths else sorted(known)
+    known = {row["path"]: row["type"] for row in rows if is_disk(row)}
+    wanted = [_resolved(path) for path in paths] if paths else [path for path in sorted(known) if known[path] == "disk"]
     for path in wanted:
         if path not in known:
             rows.append(_file_row(path))

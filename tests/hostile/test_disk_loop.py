@@ -185,6 +185,18 @@ def test_damaged_first_table_is_repaired(disk: Path, tmp_path: Path) -> None:
         assert (root / "there").exists()
 
 
+def test_missing_programs_are_all_named_before_anything_is_changed(
+    disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_for("keep", disk)
+    found = process.find
+    monkeypatch.setattr(process, "find", lambda name: None if name in ("mkfs.xfs", "mcopy") else found(name))
+    with pytest.raises(NotFound, match=r"programs are missing: mcopy, mkfs\.xfs\nhint: install mtools xfsprogs"):
+        apply(plan)
+    monkeypatch.undo()
+    assert found_disks([disk])[0].table is None
+
+
 def test_too_small(tmp_path: Path) -> None:
     small = image(tmp_path / "small.img", 300 << 20)
     with pytest.raises(Refused, match=r"small\.img is too small for layout single: needs 339 MiB, has 300 MiB"):
