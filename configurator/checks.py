@@ -69,20 +69,19 @@ def check(record: Record) -> None:
         )
 
 
-def check_facts(facts: Facts) -> None:
-    """Raise RecordInvalid for any fact a renderer would write: names of interfaces and drivers."""
-    found: list[Fault] = []
-    for at, interface in enumerate(facts.interfaces):
-        place = f"facts.interfaces[{at}]"
-        if interface.driver and not _MODULE.fullmatch(interface.driver):
-            found.append(Fault(f"{place}.driver", f"not a kernel module's name: {shown(interface.driver)}"))
-        if not is_interface_name(interface.name):
-            found.append(Fault(f"{place}.name", f"not an interface's name: {shown(interface.name)}"))
-    for at, disk in enumerate(facts.disks):
-        if disk.driver and not _MODULE.fullmatch(disk.driver):
-            found.append(Fault(f"facts.disks[{at}].driver", f"not a kernel module's name: {shown(disk.driver)}"))
-    if found:
-        raise RecordInvalid("the facts hold values that cannot be true", details=[str(fault) for fault in found])
+def check_drivers(facts: Facts) -> None:
+    """Raise RecordInvalid for drivers that cannot be kernel modules: nodes tell their facts themselves."""
+    drivers = [
+        *((f"facts.interfaces[{at}].driver", interface.driver) for at, interface in enumerate(facts.interfaces)),
+        *((f"facts.disks[{at}].driver", disk.driver) for at, disk in enumerate(facts.disks)),
+    ]
+    wrong = [
+        Fault(place, f"not a kernel module's name: {shown(name)}")
+        for place, name in drivers
+        if name and not _MODULE.fullmatch(name)
+    ]
+    if wrong:
+        raise RecordInvalid("the facts hold values that cannot be true", details=[str(fault) for fault in wrong])
 
 
 def shown(value: str) -> str:
@@ -118,8 +117,9 @@ def _faults(record: Record) -> Iterator[Fault]:
         yield from _module_options(f"{place}.options", module.options)
     for at, name in enumerate(record.blacklist):
         yield from _module(f"record.blacklist[{at}]", name)
-    yield from _last_peers.faults(record.peers)
-    yield from _self_among_peers(record)
+    checked = _last_peers.of(record.peers)
+    yield from checked.faults
+    yield from _self_among_peers(record, checked)
     if record.kerrighed is not None:
         yield from _kerrighed(record, record.kerrighed)
     for at, key in enumerate(record.host_keys):
@@ -348,18 +348,26 @@ def _module_options(place: str, options: str) -> Iterator[Fault]:
         yield Fault(place, f'a " is not closed: {shown(options)}')
 
 
+class _CheckedPeers(NamedTuple):
+    peers: tuple[Peer, ...]
+    faults: tuple[Fault, ...]
+    by_name: dict[str, int]
+    by_id: dict[int, int]
+
+
 class _LastPeers:
-    """The faults of the peers checked last, known by identity: a cluster's records share one tuple of thousands."""
+    """The peers checked last, known by identity: a cluster's records share one tuple of thousands."""
 
     def __init__(self) -> None:
-        self._last: tuple[tuple[Peer, ...], tuple[Fault, ...]] = ((), ())
+        self._last = _CheckedPeers((), (), {}, {})
 
-    def faults(self, peers: tuple[Peer, ...]) -> tuple[Fault, ...]:
-        last, found = self._last
-        if peers is not last:
-            found = tuple(_peers(peers))
-            self._last = (peers, found)
-        return found
+    def of(self, peers: tuple[Peer, ...]) -> _CheckedPeers:
+        last = self._last
+        if peers is not last.peers:
+            by_name = {peer.name: at for at, peer in enumerate(peers)}
+            by_id = {peer.id: at for at, peer in enumerate(peers)}
+            last = self._last = _CheckedPeers(peers, tuple(_peers(peers)), by_name, by_id)
+        return last
 
 
 _last_peers = _LastPeers()
@@ -379,12 +387,13 @@ def _peers(peers: tuple[Peer, ...]) -> Iterator[Fault]:
     yield from _repeated("record.peers", "id", [str(peer.id) for peer in peers])
 
 
-def _self_among_peers(record: Record) -> Iterator[Fault]:
-    for at, peer in enumerate(record.peers):
-        if peer.name == record.name and peer.id != record.id:
-            yield Fault(f"record.peers[{at}].id", f"this node's id is {record.id}, not {peer.id}")
-        elif peer.id == record.id and peer.name != record.name:
-            yield Fault(f"record.peers[{at}].id", f"{record.id} is the id of {shown(record.name)} itself")
+def _self_among_peers(record: Record, checked: _CheckedPeers) -> Iterator[Fault]:
+    named = checked.by_name.get(record.name)
+    if named is not None and record.peers[named].id != record.id:
+        yield Fault(f"record.peers[{named}].id", f"this node's id is {record.id}, not {record.peers[named].id}")
+    numbered = checked.by_id.get(record.id)
+    if numbered is not None and record.peers[numbered].name != record.name:
+        yield Fault(f"record.peers[{numbered}].id", f"{record.id} is the id of {shown(record.name)} itself")
 
 
 def _kerrighed(record: Record, kerrighed: Kerrighed) -> Iterator[Fault]:

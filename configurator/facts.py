@@ -26,7 +26,8 @@ class Cpu(msgspec.Struct, frozen=True, kw_only=True):
 class NetworkInterface(msgspec.Struct, frozen=True, kw_only=True):
     """A physical (or virtual machine's) network interface; bridges, bonds and the like are no hardware.
 
-    `bus` is the PCI address or "" ; `speed_mbps` is None while there is no link.
+    `driver` is the kernel module at work (the driver's name where it is built in); `bus` the PCI address or "";
+    `speed_mbps` is None while there is no link.
     """
 
     name: str
@@ -188,11 +189,13 @@ class _Tree:
         return os.path.relpath(full, self._root) if inside and os.path.exists(full) else ""
 
     def driver(self, device: str) -> str:
-        """The driver bound to a device directory: the last word of its `driver` link."""
-        try:
-            return os.path.basename(os.readlink(self._path(f"{device}/driver")))
-        except OSError:
-            return ""
+        """The kernel module at work on a device directory; the driver's own name where it is built in."""
+        for link in (f"{device}/driver/module", f"{device}/driver"):
+            try:
+                return os.path.basename(os.readlink(self._path(link)))
+            except OSError:
+                continue
+        return ""
 
 
 def _virtualisation(tree: _Tree, manufacturer: str, product: str) -> str:
@@ -305,7 +308,7 @@ def _disk_serial(tree: _Tree, here: str) -> str:
 def _controller_driver(tree: _Tree, device: str) -> str:
     """The driver of the nearest PCI device above a disk (or of the disk's own device: virtio_blk, not virtio-pci)."""
     own = tree.driver(device)
-    if own and own not in ("sd", "sr"):
+    if own and own not in ("sd", "sd_mod", "sr", "sr_mod"):
         return own
     at = device
     while at not in ("", "sys"):

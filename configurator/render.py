@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from configurator.checks import check, check_facts
+from configurator.checks import check
 from configurator.errors import NotRenderable
 from configurator.facts import Facts
 from configurator.footprint import Footprint
@@ -20,7 +20,6 @@ def render(record: Record, facts: Facts, footprint: Footprint) -> tuple[Rendered
     this tree's files cannot hold.
     """
     check(record)
-    check_facts(facts)
     context = Context(record, facts, footprint)
     files: dict[str, RenderedFile] = {}
     for renderer in all_renderers():

@@ -29,17 +29,18 @@ def hosts(context: Context) -> Iterator[RenderedFile]:
         lines.append(_line(own_address(record) or "127.0.1.1", record.name, record.domain))
     if record.head and record.head not in peers.addresses and record.head_name not in (*peers.names, record.name):
         lines.append(_line(record.head, record.head_name, record.domain))
-    yield text_file("/etc/hosts", "hosts", [*lines, *peers.lines])
+    yield text_file("/etc/hosts", "hosts", [*lines, *peers.block])
 
 
 class _PeerTable:
-    """The peers as lines, by id."""
+    """The peers by id; `block` holds all their lines as one text, as thousands of records share it."""
 
     def __init__(self, peers: Iterable[Peer], domain: str) -> None:
         ordered = sorted(peers, key=lambda peer: peer.id)
         self.names = frozenset(peer.name for peer in ordered)
         self.addresses = frozenset(peer.address for peer in ordered)
-        self.lines = tuple(_line(peer.address, peer.name, domain) for peer in ordered)
+        text = "\n".join(_line(peer.address, peer.name, domain) for peer in ordered)
+        self.block = (text,) if text else ()
 
 
 class _Same:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from configurator.checks import shown
+from configurator.checks import check_drivers, shown
 from configurator.errors import NotRenderable
 from configurator.facts import Facts
 from configurator.record import Module, Record
@@ -84,6 +84,7 @@ def _options(found: Sequence[Module]) -> Iterator[str]:
 
 
 def _modules_conf(record: Record, facts: Facts) -> Iterator[str]:
+    check_drivers(facts)
     for at, module in enumerate(record.modules):
         if _TOO_CLEVER_FOR_2_4.search(module.options):
             raise NotRenderable(
