@@ -54,7 +54,8 @@ class Comparison:
     """Everything there is to do or to tell.
 
     to_do        what sync acts on, in path order
-    told         differences that are reported and left (policy `report`), or cannot be mended (action "keep")
+    told         differences that are reported and left (policy `report`, once the path has been created), or that
+                 cannot be mended (action "keep")
     leader_of    hard links to make: path → the path whose inode it must share
     owned        paths that are the node's own now
     absent       paths of policy `node` that cannot be placed
@@ -173,7 +174,7 @@ class _Comparing:
             self.owned.add(path)
             return
         difference = Difference(path, _action(here, what), what, entry, here, verb)
-        if verb == "report":
+        if verb == "report" and not (here is None and path not in self.remembered.applied):
             self.told.append(difference)
         else:
             self.to_do[path] = difference

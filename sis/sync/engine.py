@@ -170,11 +170,8 @@ def _survey(
 def _plan(tree: Beneath, want: DesiredTree, survey: _Survey, source: ChunkSource | None) -> Plan:
     comparison = survey.comparison
     local = locate(tree, survey.observed, comparison, want.blobs) if source and comparison.to_do else _NOWHERE
-    plan = make_plan(want.entries, survey.observed, comparison, survey.rules, local, want.blobs, {})
-    if source is None or not plan.to_fetch:
-        return plan
-    stored = {digest: at.stored for digest in plan.to_fetch if (at := source.locations.get(digest)) is not None}
-    return make_plan(want.entries, survey.observed, comparison, survey.rules, local, want.blobs, stored)
+    stored_bytes = source.stored_bytes if source else _unknown
+    return make_plan(want.entries, survey.observed, comparison, survey.rules, local, want.blobs, stored_bytes)
 
 
 def _make_ready(stage: Stage, plan: Plan, want: DesiredTree, source: ChunkSource) -> int:
@@ -240,8 +237,10 @@ def _remember_what_was_verified(state: Path, want: DesiredTree, survey: _Survey)
     remembered, comparison = survey.remembered, survey.comparison
     if remembered.tree != want.digest and not (comparison.in_sync and not comparison.told):
         return
-    rows = _verified_rows(want, survey)
     is_same_tree = remembered.tree == want.digest and remembered.owned == comparison.owned
+    if is_same_tree and not survey.observed.looked_at and remembered.retained == comparison.retained:
+        return
+    rows = _verified_rows(want, survey)
     if is_same_tree and rows == remembered.rows and remembered.retained == comparison.retained:
         return
     with contextlib.suppress(PermissionError):
@@ -355,6 +354,10 @@ def _allow_many_open_files() -> None:
     if soft != resource.RLIM_INFINITY and soft < 8192:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, hard) if hard >= 0 else 8192, hard))
+
+
+def _unknown(_digest: bytes) -> int:
+    return 0
 
 
 _NOWHERE = LocalContent({}, {})

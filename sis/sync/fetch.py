@@ -38,6 +38,11 @@ class ChunkSource:
         """By chunk digest, where it lies in the packs."""
         return chunk_locations(self.manifest, self.table)
 
+    def stored_bytes(self, digest: bytes) -> int:
+        """What fetching a chunk costs; 0 for one that is in no pack (fetching it says so)."""
+        location = self.locations.get(digest)
+        return location.stored if location else 0
+
     def pack_name(self, number: int) -> str:
         return f"packs/{self.table.packs[number].digest.hex()}"
 

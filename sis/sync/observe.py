@@ -78,6 +78,7 @@ class Observed:
     uncrossed  mount points of file systems that are not held
     areas      the held file systems, the root's first
     started_ns the clock before the first lstat
+    looked_at  how many paths were not as remembered, so that they were looked at closely
     """
 
     found: Mapping[bytes, Found]
@@ -86,6 +87,7 @@ class Observed:
     uncrossed: frozenset[bytes]
     areas: tuple[Area, ...]
     started_ns: int
+    looked_at: int = 0
 
     def area_of(self, path: bytes) -> Area:
         for area in self.areas[1:]:
@@ -136,6 +138,7 @@ def observe(
         uncrossed=frozenset(walk.uncrossed),
         areas=tuple(sorted(walk.areas, key=lambda area: (area.mount != b".", -len(area.mount)))),
         started_ns=started_ns,
+        looked_at=len(suspects),
     )
 
 

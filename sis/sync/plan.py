@@ -6,7 +6,7 @@ Made by pure code, printed by a dry run, executed by `apply`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -127,9 +127,9 @@ def make_plan(
     rules: Rules,
     local: LocalContent,
     blobs: Mapping[bytes, bytes],
-    stored_bytes: Mapping[bytes, int],
+    stored_bytes: Callable[[bytes], int],
 ) -> Plan:
-    """Plan what `comparison` found to do. `stored_bytes` is what fetching each chunk costs; pure."""
+    """Plan what `comparison` found to do. `stored_bytes` tells what fetching a chunk costs."""
     files = tuple(_new_file(difference, local) for difference in files_to_make(comparison))
     to_fetch = _to_fetch(files, blobs)
     steps = tuple(_steps(want, observed, comparison, rules))
@@ -307,7 +307,7 @@ def _changes(
     comparison: Comparison,
     files: Iterable[NewFile],
     to_fetch: frozenset[bytes],
-    stored_bytes: Mapping[bytes, int],
+    stored_bytes: Callable[[bytes], int],
 ) -> Iterator[Change]:
     seen: set[bytes] = set()
     cost: Counter[bytes] = Counter()
@@ -316,7 +316,7 @@ def _changes(
             digest = part.chunk.digest
             if part.source is None and digest in to_fetch and digest not in seen:
                 seen.add(digest)
-                cost[file.entry.path] += stored_bytes.get(digest, 0)
+                cost[file.entry.path] += stored_bytes(digest)
     for difference in sorted((*comparison.to_do, *comparison.told), key=lambda difference: difference.path):
         yield difference.change(cost[difference.path])
 
@@ -326,7 +326,7 @@ def _totals(
     comparison: Comparison,
     files: tuple[NewFile, ...],
     to_fetch: frozenset[bytes],
-    stored_bytes: Mapping[bytes, int],
+    stored_bytes: Callable[[bytes], int],
 ) -> Totals:
     actions = Counter(difference.action for difference in comparison.to_do)
     parts = [part for file in files for part in file.parts if part.chunk.digest != HOLE]
@@ -337,7 +337,7 @@ def _totals(
         metadata=actions["metadata"],
         removed=actions["remove"],
         reported=len(comparison.told),
-        bytes_fetched=sum(stored_bytes.get(digest, 0) for digest in to_fetch),
+        bytes_fetched=sum(stored_bytes(digest) for digest in to_fetch),
         bytes_local=sum(part.chunk.size_bytes for part in parts if part.chunk.digest not in to_fetch),
         bytes_written=sum(part.chunk.size_bytes for part in parts),
     )

@@ -32,19 +32,18 @@ class Rules:
         self._known = (want, *placed)
         self._own = own
         self._own_parents = {parent for path in own for parent in parents_of(path)}
-        self._verbs: dict[bytes, PolicyVerb] = {}
+        self._verbs: dict[bytes, PolicyVerb] = {path: self._ask(path) for path in want}
         self._passages: set[bytes] = set()
-        for path in want:
-            if self.verb(path) != "ignore":
-                parent = path.rpartition(b"/")[0]
-                while parent and parent not in self._passages and self.verb(parent) == "ignore":
-                    self._passages.add(parent)
-                    parent = parent.rpartition(b"/")[0]
+        ignored = {path for path, verb in self._verbs.items() if verb == "ignore"}
+        if ignored:
+            for path, verb in self._verbs.items():
+                if verb != "ignore":
+                    self._passages.update(ignored.intersection(parents_of(path)))
 
     def verb(self, path: bytes) -> PolicyVerb:
         verb = self._verbs.get(path)
         if verb is None:
-            verb = self._verbs[path] = "ignore" if self._is_own(path) else self._policy.verb(path)
+            verb = self._verbs[path] = self._ask(path)
         return verb
 
     def holds_mtime(self, directory: bytes) -> bool:
@@ -60,6 +59,9 @@ class Rules:
     def is_passage(self, path: bytes) -> bool:
         """Whether an ignored directory has to be there because something below it is held."""
         return path in self._passages
+
+    def _ask(self, path: bytes) -> PolicyVerb:
+        return "ignore" if self._own and self._is_own(path) else self._policy.verb(path)
 
     def _is_own(self, path: bytes) -> bool:
         return any(path == own or path.startswith(own + b"/") for own in self._own)
