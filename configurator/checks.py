@@ -86,7 +86,8 @@ def check_drivers(facts: Facts) -> None:
 
 def shown(value: str) -> str:
     """A value as errors show it: quoted, escaped, cut."""
-    return ascii(value if len(value) <= 60 else f"{value[:57]}...")
+    quoted = ascii(value[:64])
+    return quoted if len(value) <= 64 and len(quoted) <= 80 else f"{quoted[:60]}...{quoted[-1]}"
 
 
 def is_host_name(value: str) -> bool:
