@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from sis.errors import Corrupt, Unreachable
+from sis.errors import Corrupt, SisError, Unreachable
 from sis.image.model import ChunkTable, Manifest
 from sis.image.packs import Location, chunk_locations, decode
 from sis.image.store import Store
@@ -137,34 +138,39 @@ class Fetching:
             self._ready.put(error)
 
     def _batches(self, wanted: Range) -> Iterator[list[tuple[Location, bytes]]]:
-        """The stored chunks of a range, about _BATCH_BYTES at a time, as its bytes stream in."""
+        """The stored chunks of a range, about _BATCH_BYTES at a time, as its bytes stream in.
+
+        What came whole before a fault is given before the fault is raised.
+        """
         held = bytearray()
         at = wanted.offset
         batch: list[tuple[Location, bytes]] = []
         batched = 0
-        chunks = iter(wanted.chunks)
-        location = next(chunks, None)
-        for piece in self._source.store.read(self._source.pack_name(wanted.pack), wanted.offset, wanted.length):
-            held += piece
-            with self._lock:
-                self.bytes_fetched += len(piece)
-            consumed = 0
-            while location is not None and location.offset + location.stored <= at + len(held):
-                start = location.offset - at
-                batch.append((location, bytes(held[start : start + location.stored])))
-                batched += location.stored
-                consumed = start + location.stored
-                location = next(chunks, None)
-                if batched >= _BATCH_BYTES:
-                    yield batch
-                    batch, batched = [], 0
-            del held[:consumed]
-            at += consumed
-        if location is not None:
-            raise Unreachable(
-                f"{self._source.pack_name(wanted.pack)} ended early: {len(held)} bytes of chunk"
-                f" {location.digest.hex()[:12]} came instead of {location.stored}"
-            )
+        waiting = deque(wanted.chunks)
+        name = self._source.pack_name(wanted.pack)
+        try:
+            for piece in self._source.store.read(name, wanted.offset, wanted.length):
+                held += piece
+                with self._lock:
+                    self.bytes_fetched += len(piece)
+                consumed = 0
+                while waiting and waiting[0].offset + waiting[0].stored <= at + len(held):
+                    location = waiting.popleft()
+                    start = location.offset - at
+                    consumed = start + location.stored
+                    batch.append((location, bytes(held[start:consumed])))
+                    batched += location.stored
+                    if batched >= _BATCH_BYTES:
+                        yield batch
+                        batch, batched = [], 0
+                del held[:consumed]
+                at += consumed
+            if waiting:
+                raise Unreachable(f"{name} ended {waiting[0].stored - len(held)} bytes early")
+        except SisError:
+            if batch:
+                yield batch
+            raise
         if batch:
             yield batch
 
