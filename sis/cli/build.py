@@ -30,12 +30,12 @@ INSTALLER = "installer"
 def build(context: Context, name: str, note: str, no_boot_files: bool) -> None:
     """Build the image spec NAME (or a path to one) and commit it as the next version.
 
-    Specs are looked up in /etc/sis/imagespecs, then among those that come with sis.
+    Specs are looked up in STATE/imagespecs, in /etc/sis/imagespecs, then among those that come with sis.
     """
     from sis.build import pipeline
-    from sis.spec import imagespec
+    from sis.spec import imagespec, search
 
-    spec = imagespec.load(name)
+    spec = imagespec.load(name, search=search.folders((context.state / "imagespecs",)))
     with _interruptible(), _told() as progress:
 
         def afterwards(built: Built) -> None:
