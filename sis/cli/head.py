@@ -39,8 +39,12 @@ def init(
     dhcp_range: str | None,
     url: str | None,
 ) -> None:
-    """Make the state directory: store, signing key, inventory. Safe to run again."""
+    """Make the state directory: store, signing key, inventory, and the key root on the head logs in to nodes with.
+
+    Safe to run again.
+    """
     from sis.image.store import LocalStore
+    from sis.inventory import host_keys
     from sis.inventory.model import Network
 
     if (address or gateway or domain or dhcp_range) and not networks:
@@ -58,12 +62,15 @@ def init(
                 data["dhcp"] = {"mode": "full", "range": dhcp_range}
             first = at == 0
             inventory.networks.put(Network(name, cidr, gateway if first else None, domain if first else "", data))
+        login_key = host_keys.own(context.state / "keys" / "ssh")
+        inventory.settings.set(authorized_keys=[login_key])
         if cluster:
             inventory.settings.set(cluster=cluster)
         if url:
             inventory.settings.set(url=url)
     click.echo(f"state: {context.state}")
     click.echo(f"signing key: {key}")
+    click.echo(f"login key: {login_key}")
 
 
 @head.command(epilog="Example: sis head run --interface eth1 --dhcp")

@@ -1,4 +1,4 @@
-"""The ssh host keys of nodes: made once, kept, and given back to a node however often it is installed."""
+"""ssh keys: the nodes' host keys, made once and given back at every install, and the head's own login key."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sis.inventory import schema
 from sis.inventory.database import Database
 from sis.inventory.model import Node
 from sis.system import process
+from sis.system.files import atomic_write
 
 TYPES = ("ed25519",)
 
@@ -42,6 +43,17 @@ class HostKeys:
         with self._database.read() as connection:
             rows = connection.execute(sa.select(table).where(table.c.node_id == node_id).order_by(table.c.type)).all()
         return tuple(HostKey(type=row.type, private=row.private, public=row.public) for row in rows)
+
+
+def own(path: Path) -> str:
+    """The head's login key, at `path` and `path`.pub; made at the first call. Returns the public line."""
+    public = path.with_name(path.name + ".pub")
+    if not path.exists():
+        key = make("ed25519", "root@head")
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        atomic_write(public, key.public.encode() + b"\n", mode=0o644)
+        atomic_write(path, key.private.encode(), mode=0o600)
+    return public.read_text().strip()
 
 
 def make(kind: str, comment: str) -> HostKey:

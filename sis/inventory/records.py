@@ -16,13 +16,15 @@ from sis.inventory.profile import read_profile
 class Surroundings:
     """What all nodes of a cluster share at one revision of the inventory; made once, used for every record.
 
-    `head_address` is the head's on networks that name none of their own.
+    `head_address` is the head's on networks that name none of their own; `authorized_keys` may log in as root on
+    every node, the head's own key among them.
     """
 
     cluster: str
     networks: Mapping[str, Network]
     peers: tuple[configurator.Peer, ...]
     head_address: str = ""
+    authorized_keys: tuple[str, ...] = ()
 
 
 def surroundings(inventory: Inventory, *, head_address: str = "") -> Surroundings:
@@ -33,6 +35,7 @@ def surroundings(inventory: Inventory, *, head_address: str = "") -> Surrounding
         networks={network.name: network for network in inventory.networks.list()},
         peers=tuple(_peer(node) for node in nodes if node.address),
         head_address=head_address,
+        authorized_keys=tuple(inventory.settings.get("authorized_keys", ())),
     )
 
 
@@ -63,7 +66,7 @@ def compose(
         peers=shared.peers,
         kerrighed=profile.kerrighed,
         host_keys=inventory.host_keys.of(node),
-        root_authorized_keys=profile.root_authorized_keys,
+        root_authorized_keys=tuple(dict.fromkeys((*shared.authorized_keys, *profile.root_authorized_keys))),
         machine_id=node.machine_id,
         timezone=profile.timezone,
     )

@@ -16,7 +16,7 @@ _IDENTITY = "identity"
 
 
 class Settings:
-    """Names in use: cluster, url (of the head), domain, timezone, nameservers, search, authorized_keys, kerrighed."""
+    """Names in use: cluster, url (of the head), authorized_keys (of root on every node)."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
