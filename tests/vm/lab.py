@@ -27,7 +27,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface
 from pathlib import Path
@@ -273,6 +273,7 @@ class Node:
         ]
 
     def release(self) -> None:
+        """Remove what this node keeps outside the lab's folder."""
         self._monitor_path.unlink(missing_ok=True)
 
     @property
@@ -462,4 +463,4 @@ def _leave(signum: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + signum)
 
 
-_at_exit: Callable[[], None] = atexit.register(_close_all)
+atexit.register(_close_all)
