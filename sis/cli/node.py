@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from sis.inventory.nodes import Change
 
 
+_REPORTS_SHOWN = 20
+
+
 @click.group("node")
 def node() -> None:
     """Define nodes, show them, and render their own files.
@@ -104,9 +107,14 @@ def show(context: Context, name: str) -> None:
     with context.open_inventory() as inventory:
         found = inventory.nodes.get(name)
         facts = inventory.history.facts(found.id)
-        reports = inventory.history.reports(name, 1)
+        reports = inventory.history.reports(name, 1 if context.output == "table" else _REPORTS_SHOWN)
     row = _full_row(found)
-    row["facts"] = facts if context.output != "table" else _few_facts(facts)
+    if context.output != "table":
+        import msgspec
+
+        emit_one({**row, "facts": facts, "reports": msgspec.to_builtins(reports)}, context.output)
+        return
+    row["facts"] = _few_facts(facts)
     if reports:
         last = reports[0]
         row["last_report"] = f"{last.kind} {last.outcome}, {age(last.received)} ago, {last.seconds:.0f} s" + (

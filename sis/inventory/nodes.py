@@ -270,6 +270,8 @@ def add_nodes(connection: Connection, new: Sequence[NewNode]) -> None:
             faults += _faults_of(check_group, group)
     settled, more = _settle(connection, {node.name: node.interfaces for node in new})
     _raise_all([*faults, *more], hint="change nodes that are there with 'sis node set'" if known & seen else None)
+    if not new:
+        return
     identity = settings.identity(connection)
     created = now()
     for node in new:
