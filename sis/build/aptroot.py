@@ -141,7 +141,7 @@ class AptRoot:
 
 def _plain_files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.is_file() and not path.is_symlink() and path.name != "lock":
+        if path.is_file() and path.name != "lock":
             yield path
 
 
@@ -149,6 +149,8 @@ def _link(source: Path, target: Path) -> None:
     """A hard link, or a copy across file systems."""
     with contextlib.suppress(FileExistsError):
         try:
-            os.link(source, target)
+            os.link(source.resolve(), target)
+        except FileExistsError:
+            raise
         except OSError:
             shutil.copy2(source, target)

@@ -69,6 +69,8 @@ def _cpio_end(image: bytes, at: int) -> int:
     """Where the newc archive at `at` ends: after its trailer."""
     while image[at : at + 6] == _CPIO:
         header = image[at : at + _HEADER_BYTES]
+        if len(header) < _HEADER_BYTES:
+            break
         try:
             size, name_size = int(header[54:62], 16), int(header[94:102], 16)
         except ValueError as error:
@@ -89,7 +91,7 @@ def _unpacked(packed: bytes) -> bytes:
         return packed
     try:
         if packed.startswith(b"\x28\xb5\x2f\xfd"):
-            return zstandard.ZstdDecompressor().decompressobj().decompress(packed)
+            return _whole_zstd(packed)
         if packed.startswith(b"\x1f\x8b"):
             return gzip.decompress(packed)
         if packed.startswith((b"\xfd7zXZ\0", b"\x5d\0\0")):
@@ -98,6 +100,14 @@ def _unpacked(packed: bytes) -> bytes:
         raise Corrupt(f"the initramfs cannot be unpacked: {error}") from error
     hint = "set COMPRESS=zstd in the image's initramfs-tools, or 'initramfs: packaged' in the spec"
     raise SisError("the initramfs is compressed in a way that is not known here", hint=hint)
+
+
+def _whole_zstd(packed: bytes) -> bytes:
+    reader = zstandard.ZstdDecompressor().decompressobj()
+    plain = reader.decompress(packed)
+    if not reader.eof:
+        raise Corrupt("the initramfs cannot be unpacked: it ends too early")
+    return plain
 
 
 def _maker(tree: Path, release: str) -> list[str] | None:

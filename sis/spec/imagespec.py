@@ -36,7 +36,7 @@ UserName = Annotated[Text, matching(r"[a-z_][a-z0-9_-]{0,31}", "must be a user n
 class Source(Spec):
     """One apt source."""
 
-    uri: Annotated[Text, matching(r"(https?|file|copy)://\S*", "must be a URI such as http://head/debian")]
+    uri: Annotated[Text, matching(r"(https?|copy)://\S*", "must be a URI such as http://head/debian")]
     suite: Text
     components: tuple[Text, ...] = ("main",)
     signed_by: AbsolutePath
