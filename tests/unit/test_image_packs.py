@@ -35,7 +35,7 @@ def test_a_dictionary_is_needed_to_read_what_was_made_with_it(tmp_path: Path) ->
     location = location_of(data, stored)
     assert decode(stored, location, dictionary) == data
     for wrong in (b"", noise("other words", 4000)):
-        with pytest.raises(Corrupt, match="does not decompress|does not match its digest"):
+        with pytest.raises(Corrupt, match=r"does not decompress|does not match its digest"):
             decode(stored, location, wrong)
     store = LocalStore(tmp_path / "store")
     store.prepare()
@@ -96,7 +96,7 @@ def test_an_index_leaves_damaged_packs_out(tmp_path: Path) -> None:
         digests.append(blake3(data).digest())
         writer.add(digests[-1], len(data), encode(data))
         store.place_pack(writer)
-    first = sorted(store.names("packs"))[0]
+    first = min(store.names("packs"))
     path = store.path / "packs" / first
     (row,) = read_footer(path).rows
     path.write_bytes(path.read_bytes()[:-1])
