@@ -15,7 +15,7 @@ from sis.errors import NotFound, UsageFault
 
 if TYPE_CHECKING:
     from sis.inventory.db import Inventory
-    from sis.inventory.model import Assignment, Interface, Network, NewNode, Node
+    from sis.inventory.model import Assignment, Interface, Network, NewNode, Node, StoredReport
     from sis.inventory.nodes import Change
 
 
@@ -199,39 +199,66 @@ def render(context: Context, name: str, path: str | None) -> None:
 @click.option("--last", default=40, show_default=True, metavar="N", help="How many events.")
 @click.pass_obj
 def log(context: Context, name: str, last: int) -> None:
-    """Show what NAME told: its stages in order, the log of failed ones below them."""
+    """Show what NAME told: its stages and reports in order, the log of failed ones below them."""
     with context.open_inventory() as inventory:
         inventory.nodes.get(name)
-        events = inventory.history.events(name, limit=last)
+        told = _story(inventory, name, last)
     if context.output != "table":
-        rows = [
-            {
-                "time": event.received,
-                "stage": event.stage,
-                "outcome": event.outcome,
-                "message": event.message,
-                "bytes": event.bytes,
-                "seconds": event.seconds,
-                "log": event.log,
-            }
-            for event in events
-        ]
-        emit(rows, ["time", "stage", "outcome", "message"], context.output)
+        emit(told, ["time", "stage", "outcome", "message"], context.output)
         return
-    if not events:
+    if not told:
         click.echo(f"{name} has told nothing yet")
-    for event in events:
-        _echo_event(event.received, event.stage, event.outcome, event.message, event.bytes, event.seconds, event.log)
+    shown: set[str] = set()
+    for each in told:
+        _echo_told(each, with_log=each["log"] not in shown)
+        shown.add(each["log"])
 
 
-def _echo_event(time: str, stage: str, outcome: str, message: str, bytes_moved: int, seconds: float, text: str) -> None:
-    colour = {"failed": "red", "ok": "green"}.get(outcome)
-    measures = [f"{seconds:.1f} s"] if seconds else []
-    measures += [human_bytes(bytes_moved)] if bytes_moved else []
-    parts = [time[:19].replace("T", " "), f"{stage:<12}", click.style(f"{outcome:<6}", fg=colour), printable(message)]
-    click.echo("  ".join(parts).rstrip() + (f" ({', '.join(measures)})" if measures else ""))
-    for line in text.splitlines():
-        click.echo(f"    | {printable(line)}")
+def _story(inventory: Inventory, name: str, last: int) -> list[dict[str, Any]]:
+    """The last events and reports of a node as rows, in order of arrival."""
+    rows: list[dict[str, Any]] = [
+        {
+            "time": event.received,
+            "stage": event.stage,
+            "outcome": event.outcome,
+            "message": event.message,
+            "bytes": event.bytes,
+            "seconds": event.seconds,
+            "log": event.log,
+        }
+        for event in inventory.history.events(name, limit=last)
+    ]
+    rows += [
+        {
+            "time": report.received,
+            "stage": f"{report.kind} report",
+            "outcome": report.outcome,
+            "message": report.error or _told_by(report),
+            "bytes": int(report.totals.get("bytes_fetched", 0)),
+            "seconds": report.seconds,
+            "log": report.log,
+        }
+        for report in inventory.history.reports(name, last)
+    ]
+    return sorted(rows, key=lambda row: str(row["time"]))[-last:]
+
+
+def _told_by(report: StoredReport) -> str:
+    changes = len(report.changes) + report.changes_left_out
+    held = "in-sync" if report.in_sync else "not in-sync"
+    return f"{report.image}@{report.generation} {held}, {counted(changes, 'change')}"
+
+
+def _echo_told(told: Mapping[str, Any], *, with_log: bool) -> None:
+    colour = {"failed": "red", "ok": "green"}.get(told["outcome"])
+    measures = [f"{told['seconds']:.1f} s"] if told["seconds"] else []
+    measures += [human_bytes(told["bytes"])] if told["bytes"] else []
+    outcome = click.style(f"{told['outcome']:<6}", fg=colour)
+    when = told["time"][:19].replace("T", " ")
+    line = f"{when}  {told['stage']:<14}  {outcome}  {printable(told['message'])}"
+    click.echo(line.rstrip() + (f" ({', '.join(measures)})" if measures else ""))
+    for text in told["log"].splitlines() if with_log else ():
+        click.echo(f"    | {printable(text)}")
 
 
 def _one_each(what: str, text: str, names: Sequence[str]) -> dict[str, str]:

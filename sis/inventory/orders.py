@@ -8,13 +8,17 @@ from typing import Any
 import sqlalchemy as sa
 
 from sis.inventory import schema
-from sis.inventory.clock import now
+from sis.inventory.clock import now, seconds_since
 from sis.inventory.database import Database
 from sis.inventory.model import OrderKind, StoredOrder
 from sis.wire import Order
 
 TRIES = 2
 """How often an order is handed out: a node that asks again without a report lost it, or its agent was restarted."""
+
+
+AGAIN_AFTER_S = 10.0
+"""An order is not handed out again sooner: two requests of one agent may overlap."""
 
 
 class Orders:
@@ -46,6 +50,8 @@ class Orders:
         moment = now()
         with self._database.write() as connection:
             for row in connection.execute(waiting).all():
+                if row.taken is not None and seconds_since(row.taken) < AGAIN_AFTER_S:
+                    continue
                 values: dict[str, Any] = {"taken": moment, "attempts": row.attempts + 1}
                 lost = row.attempts >= TRIES
                 if lost:
