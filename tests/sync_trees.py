@@ -302,7 +302,7 @@ def directory_to_file(root: Path, rng: random.Random) -> Path:
 def directory_to_symlink(root: Path, rng: random.Random) -> Path:
     path = root / "usr/lib"
     path.rename(root / f"moved{rng.random()}")
-    os.symlink("/usr/lib", path)
+    os.symlink(root.parent / "outside", path)
     return path
 
 

@@ -53,7 +53,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bench, Path
     bench = make_bench(where)
     bench.commit(tree)
     bench.sync()
-    yield bench, tree
+    return bench, tree
 
 
 def test_an_empty_root_becomes_the_tree(held: tuple[Bench, Path]) -> None:

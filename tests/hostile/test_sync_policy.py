@@ -184,8 +184,10 @@ def test_other_file_systems_are_not_crossed_unless_named(tmp_path: Path) -> None
             outcome = bench.sync()
             assert [path.name for path in disk.iterdir()] == ["theirs"]
             assert outcome.notices == (
-                "2 entries of the image lie below mount points that the disk layout does not name (/mnt/data);"
-                " they were left alone",
+                (
+                    "2 entries of the image lie below mount points that the disk layout does not name (/mnt/data);"
+                    " they were left alone"
+                ),
             )
             assert bench.sync().changes == ()
             outcome = bench.sync(mounts=frozenset({b"mnt/data"}))

@@ -1,0 +1,26 @@
+"""One sync, as a process that can be killed: STORE REFERENCE ROOT STATE."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from sis.image.policy import Policy
+from sis.image.reference import parse, resolve
+from sis.image.store import LocalStore
+from sis.sync import engine
+from sis.sync.desired import lay_over
+from sis.sync.fetch import ChunkSource
+
+
+def main() -> None:
+    where, reference, root, state = sys.argv[1:]
+    store = LocalStore(Path(where))
+    version = resolve(store, parse(reference)).version
+    manifest = store.manifest(version.manifest)
+    source = ChunkSource(store, manifest, store.table(version.table))
+    engine.sync(Path(root), lay_over(manifest), policy=Policy(), source=source, state=Path(state))
+
+
+if __name__ == "__main__":
+    main()
