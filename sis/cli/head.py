@@ -101,9 +101,15 @@ def _say(line: str) -> None:
 
 
 def _endpoint(text: str) -> tuple[str, int]:
-    address, colon, port = text.rpartition(":")
-    if not colon:
-        address, port = (text, "8700") if not text.isdigit() else ("", text)
-    if not port.isdigit() or int(port) > 65535:
+    from ipaddress import ip_address
+
+    address, _, port = text.rpartition(":")
+    address = address.strip("[]") or "0.0.0.0"  # noqa: S104  # nodes must reach it; --listen narrows it
+    try:
+        ip_address(address)
+        valid = 0 <= int(port) <= 65535
+    except ValueError:
+        valid = False
+    if not valid:
         raise UsageFault(f"not an address and port: {text}", hint="write --listen 10.77.0.1:8700")
-    return address.strip("[]") or "0.0.0.0", int(port)  # noqa: S104  # nodes must reach it; --listen narrows it
+    return address, int(port)

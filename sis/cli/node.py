@@ -297,7 +297,7 @@ def _assignment(context: Context, image: str | None, layout: str | None) -> Assi
         return None
     name, selector = _image(context, image)
     if layout is not None:
-        _check_layout(layout)
+        _check_layout(context, layout)
     return Assignment(name, selector, layout)
 
 
@@ -311,10 +311,10 @@ def _image(context: Context, text: str) -> tuple[str, str]:
     return name, selector
 
 
-def _check_layout(name: str) -> None:
+def _check_layout(context: Context, name: str) -> None:
     from sis.head.renders import load_layout
 
-    load_layout(name)
+    load_layout(context.state, name)
 
 
 def _new_node(
@@ -355,7 +355,7 @@ def _change(context: Context, inventory: Inventory, nodes: Sequence[Node], setti
         elif name == "layout" and sign == "=":
             layout = value
             if value:
-                _check_layout(value)
+                _check_layout(context, value)
         elif name in ("group", "groups"):
             listed = [check_group(group) for group in listed]
             if sign == "=":

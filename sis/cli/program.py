@@ -43,7 +43,7 @@ class Program(click.Group):
             fault.show()
             sys.exit(fault.exit_code)
         except click.Abort as fault:
-            click.echo(f"\n{program}: interrupted", err=True)
+            click.echo(f"{program}: interrupted", err=True)
             sys.exit(INTERRUPTED if isinstance(fault.__cause__, KeyboardInterrupt) else 1)
         except OSError as fault:
             if fault.errno != errno.EPIPE:

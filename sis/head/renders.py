@@ -70,6 +70,7 @@ class Renders:
 
     def __init__(self, state: Path, inventory: Inventory) -> None:
         self.store = LocalStore(state / "store")
+        self._state = state
         self._inventory = inventory
         self._footprints: Kept[str, Footprint] = Kept(16)
         self._around: Kept[tuple[int, str], records.Surroundings] = Kept(2)
@@ -110,7 +111,7 @@ class Renders:
         if name is None:
             return None
         profile = read_profile(node.profile, node.name)
-        layout = load_layout(name)
+        layout = load_layout(self._state, name)
         if profile.serial_console is not None:
             layout = msgspec.structs.replace(layout, serial_console=profile.serial_console)
         if node.arming is not None and node.arming.allow_foreign_disk:
@@ -164,12 +165,13 @@ def layout_name(node: Node, version: Version) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def load_layout(name: str) -> Layout:
-    """A layout by name or path. Raises NotFound with near names, SpecInvalid with every fault."""
+def load_layout(state: Path, name: str) -> Layout:
+    """A layout by name (STATE/imagespecs/disks first) or path. Raises NotFound with near names, SpecInvalid."""
     from sis.disk.translate import layout_from_spec
     from sis.spec import layout as layout_spec
+    from sis.spec import search
 
-    return layout_from_spec(layout_spec.load(name))
+    return layout_from_spec(layout_spec.load(name, search=search.folders((state / "imagespecs",))))
 
 
 def footprint_of(manifest: Manifest) -> Footprint:
