@@ -14,7 +14,7 @@ from sis.build import inside, sources
 from sis.build.aptroot import AptRoot
 from sis.build.distributions import distribution
 from sis.build.sources import AptSource
-from sis.errors import SisError, SpecInvalid
+from sis.errors import ProgramFailed, SisError, SpecInvalid
 from sis.spec.imagespec import ImageSpec
 from sis.spec.model import unknown
 from sis.system import process
@@ -70,7 +70,7 @@ def bootstrap(
 ) -> None:
     """Make `tree` (which must not exist) of the spec's packages. `apt` is up to date; what it lacks it is given.
 
-    Raises ProgramFailed, with the end of the log.
+    Raises SisError, with the end of the log.
     """
     tree.mkdir(mode=0o755)
     _configure_dpkg(spec, tree)
@@ -80,13 +80,11 @@ def bootstrap(
     archives = sources_of(spec)
     own = apt.path / "etc" / "sis.sources"
     own.write_text(sources.render(archives), encoding="utf-8")
-    process.run(
-        [*inside.ALONE, *_mmdebstrap(spec, tree, apt, own)],
-        env={"INITRD": "No"},
-        timeout_s=7200,
-        log_to=log_to,
-        on_line=on_line,
-    )
+    words = [*inside.ALONE, *_mmdebstrap(spec, tree, apt, own)]
+    try:
+        process.run(words, env={"INITRD": "No"}, timeout_s=7200, log_to=log_to, on_line=on_line)
+    except ProgramFailed as error:
+        raise SisError(f"{spec.image}: its packages cannot be installed", details=error.details) from error
     apt.take_back(tree)
     for left in ("99mmdebstrap", "00mmdebstrap"):
         (tree / "etc/apt/apt.conf.d" / left).unlink(missing_ok=True)
@@ -176,7 +174,11 @@ def _merge_usr(spec: ImageSpec, tree: Path) -> None:
 
 
 def _left_out(spec: ImageSpec) -> list[str]:
-    return [option for word in spec.leave_out for option in _LEFT_OUT.get(word, (f"path-exclude={word}",))]
+    return [option for word in spec.leave_out for option in _LEFT_OUT.get(word, (_option(word),))]
+
+
+def _option(word: str) -> str:
+    return f"path-include={word[1:]}" if word.startswith("!") else f"path-exclude={word}"
 
 
 def _delete_left_out(spec: ImageSpec, tree: Path) -> None:

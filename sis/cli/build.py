@@ -38,10 +38,11 @@ def build(context: Context, name: str, note: str, no_boot_files: bool) -> None:
     spec = imagespec.load(name, search=search.folders((context.state / "imagespecs",)))
     with _interruptible(), _told() as progress:
 
-        def afterwards(built: Built) -> None:
-            if spec.kernel is not None and spec.agent and not no_boot_files:
-                _boot_files(context, spec, built, progress)
+        def boot_files(built: Built) -> None:
+            _boot_files(context, spec, built, progress)
 
+        boots = spec.kernel is not None and spec.agent and not no_boot_files
+        afterwards = boot_files if boots else None
         built = pipeline.build(spec, context.state, progress=progress, afterwards=afterwards, note=note)
     for notice in built.notices:
         click.echo(f"notice: {notice}", err=True)

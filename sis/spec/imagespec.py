@@ -137,9 +137,10 @@ class ImageSpec(Spec):
     remove: tuple[PackageName, ...] = ()
     """Packages taken out again after everything is installed."""
     leave_out: tuple[
-        Annotated[Text, matching(r"docs|man|locales|/\S+", "must be docs, man, locales or /a/pattern")], ...
+        Annotated[Text, matching(r"docs|man|locales|!?/\S+", "must be docs, man, locales, /a/pattern or !/a/pattern")],
+        ...,
     ] = ()
-    """Parts of packages that are never unpacked: `docs`, `man`, `locales` or a dpkg path pattern."""
+    """Parts of packages never unpacked: `docs`, `man`, `locales` or a dpkg path pattern (`!`: but this one)."""
     kernel: Annotated[KernelSpec | None, BeforeValidator(_none)] = KernelSpec()
     """None (`kernel: none`): the image has no kernel on purpose."""
     files: tuple[FileSpec, ...] = ()

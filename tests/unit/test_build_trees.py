@@ -27,11 +27,15 @@ def test_a_new_tree_takes_the_place_of_the_old(tmp_path: Path) -> None:
 
 def test_a_failed_build_leaves_the_old_tree_alone(tmp_path: Path) -> None:
     (tmp_path / "trees/x").mkdir(parents=True)
-    building = trees.fresh(tmp_path, "x")
-    (building.__enter__() / "half").mkdir(parents=True)
-    assert len(_names(tmp_path)) == 2
+
+    def interrupted() -> None:
+        with trees.fresh(tmp_path, "x") as new:
+            (new / "half").mkdir(parents=True)
+            assert len(_names(tmp_path)) == 2
+            raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        building.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+        interrupted()
     assert _names(tmp_path) == ["x"]
 
 
