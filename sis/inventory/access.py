@@ -16,6 +16,7 @@ from sis.inventory import schema
 from sis.inventory.clock import now, seconds_since
 from sis.inventory.database import Database
 from sis.inventory.history import apply_happening, put_facts
+from sis.inventory.nodes import delete_of
 from sis.inventory.state import Happening
 from sis.wire import State
 
@@ -43,23 +44,21 @@ class Access:
         """Have nodes installed at their next network boot, until one install goes well. Arming anew starts over."""
         table = schema.armings
         moment = now()
+        rows = [
+            {"node_id": node_id, "armed": moment, "allow_foreign_disk": allow_foreign_disk, "failures": 0}
+            for node_id in node_ids
+        ]
         with self._database.write() as connection:
-            for node_id in node_ids:
-                connection.execute(sa.delete(table).where(table.c.node_id == node_id))
-                connection.execute(
-                    sa.insert(table).values(
-                        node_id=node_id, armed=moment, allow_foreign_disk=allow_foreign_disk, failures=0
-                    )
-                )
-                apply_happening(connection, node_id, Happening("armed"), moment)
+            delete_of(connection, table, node_ids)
+            if rows:
+                connection.execute(sa.insert(table), rows)
+            apply_happening(connection, node_ids, Happening("armed"), moment)
 
     def disarm(self, node_ids: Collection[int]) -> None:
         """Take arming back: tokens given out are void, the next network boot starts the disk."""
-        moment = now()
         with self._database.write() as connection:
-            for node_id in node_ids:
-                connection.execute(sa.delete(schema.armings).where(schema.armings.c.node_id == node_id))
-                apply_happening(connection, node_id, Happening("disarmed"), moment)
+            delete_of(connection, schema.armings, node_ids)
+            apply_happening(connection, node_ids, Happening("disarmed"), now())
 
     def issue_token(self, node_id: int) -> str | None:
         """A fresh token for an armed node's boot answer; older ones are void. None when the node is not armed."""
@@ -72,7 +71,7 @@ class Access:
             ).rowcount
             if not changed:
                 return None
-            apply_happening(connection, node_id, Happening("netbooted"), moment)
+            apply_happening(connection, [node_id], Happening("netbooted"), moment)
         return token
 
     def redeem_token(self, node: str, token: str, macs: Sequence[str], facts: Mapping[str, Any]) -> str | None:
@@ -134,8 +133,7 @@ class Access:
     def revoke(self, node_ids: Collection[int]) -> None:
         """Make nodes' secrets void at once."""
         with self._database.write() as connection:
-            for node_id in node_ids:
-                connection.execute(sa.delete(schema.secrets).where(schema.secrets.c.node_id == node_id))
+            delete_of(connection, schema.secrets, node_ids)
 
 
 def digest(value: str) -> str:

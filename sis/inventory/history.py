@@ -75,10 +75,8 @@ class History:
 
     def happened(self, node_ids: Collection[int], happening: Happening) -> None:
         """Move the state of nodes along by something the head did or saw."""
-        moment = now()
         with self._database.write() as connection:
-            for node_id in node_ids:
-                apply_happening(connection, node_id, happening, moment)
+            apply_happening(connection, node_ids, happening, now())
 
     def seen(self, times: Mapping[int, str]) -> None:
         """Note when nodes gave a sign of life."""
@@ -141,7 +139,7 @@ def current_state(connection: Connection, node_id: int) -> NodeState:
 
 def put_state(connection: Connection, node_id: int, state: NodeState) -> None:
     table = schema.states
-    values = {name: getattr(state, name) for name in NodeState.__slots__}
+    values = _columns(state)
     if not connection.execute(sa.update(table).where(table.c.node_id == node_id).values(**values)).rowcount:
         connection.execute(sa.insert(table).values(node_id=node_id, **values))
 
@@ -153,8 +151,24 @@ def put_facts(connection: Connection, node_id: int, facts: Mapping[str, Any]) ->
         connection.execute(sa.insert(table).values(node_id=node_id, **values))
 
 
-def apply_happening(connection: Connection, node_id: int, happening: Happening, moment: str) -> None:
-    put_state(connection, node_id, after_happening(current_state(connection, node_id), happening, moment))
+def apply_happening(connection: Connection, node_ids: Collection[int], happening: Happening, moment: str) -> None:
+    """Move the states of nodes along, in three statements however many they are."""
+    table = schema.states
+    wanted = list(node_ids)
+    known: dict[int, NodeState] = {}
+    for at in range(0, len(wanted), 500):
+        rows = connection.execute(sa.select(table).where(table.c.node_id.in_(wanted[at : at + 500])))
+        known.update((row.node_id, state_of(row)) for row in rows)
+    after = {
+        node_id: after_happening(known.get(node_id, NodeState("defined", moment)), happening, moment)
+        for node_id in wanted
+    }
+    old = [{"of": node_id, **_columns(after[node_id])} for node_id in known]
+    new = [{"node_id": node_id, **_columns(state)} for node_id, state in after.items() if node_id not in known]
+    if old:
+        connection.execute(sa.update(table).where(table.c.node_id == sa.bindparam("of")), old)
+    if new:
+        connection.execute(sa.insert(table), new)
 
 
 def _after_install(connection: Connection, node_id: int, report: Report) -> None:
@@ -206,6 +220,10 @@ def _insert_report(connection: Connection, node_id: int, report: Report, receive
         )
     )
     return _key(result)
+
+
+def _columns(state: NodeState) -> dict[str, Any]:
+    return {name: getattr(state, name) for name in NodeState.__slots__}
 
 
 def _key(result: sa.CursorResult[Any]) -> int:

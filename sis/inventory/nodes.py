@@ -300,10 +300,10 @@ def rewrite_nodes(connection: Connection, before: Sequence[Node], after: Sequenc
     rewired = {new.name: new.interfaces for old, new in pairs if new.interfaces != old.interfaces}
     settled, more = _settle(connection, rewired)
     _raise_all([*faults, *more])
-    _clear(connection, schema.interfaces, [ids[name] for name in settled])
+    delete_of(connection, schema.interfaces, [ids[name] for name in settled])
     _put_interfaces(connection, ids, settled)
     assigned = [(old.id, new.assignment) for old, new in pairs if new.assignment != old.assignment]
-    _clear(connection, schema.assignments, [node_id for node_id, _ in assigned])
+    delete_of(connection, schema.assignments, [node_id for node_id, _ in assigned])
     rows = [{"node_id": node_id, **_columns(assignment)} for node_id, assignment in assigned if assignment]
     if rows:
         connection.execute(sa.insert(schema.assignments), rows)
@@ -316,7 +316,7 @@ def rewrite_nodes(connection: Connection, before: Sequence[Node], after: Sequenc
             profiles,
         )
     regrouped = {new.name: new.groups for old, new in pairs if set(new.groups) != set(old.groups)}
-    _clear(connection, schema.memberships, [ids[name] for name in regrouped])
+    delete_of(connection, schema.memberships, [ids[name] for name in regrouped])
     _join(connection, ids, regrouped)
     drop_empty_groups(connection)
 
@@ -470,7 +470,8 @@ def _join(connection: Connection, ids: Mapping[str, int], joining: Mapping[str, 
         connection.execute(sa.insert(memberships), rows)
 
 
-def _clear(connection: Connection, table: sa.Table, ids: Sequence[int]) -> None:
+def delete_of(connection: Connection, table: sa.Table, ids: Collection[int]) -> None:
+    """Delete the rows nodes have in a table with a `node_id`."""
     for part in _parts(ids):
         connection.execute(sa.delete(table).where(table.c.node_id.in_(part)))
 
