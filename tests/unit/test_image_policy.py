@@ -35,7 +35,7 @@ from sis.image.policy import OS_DEFAULTS, Policy, looks_like_os, read_rules, tre
         (b"lost+found", "ignore"),
         (b"lost+found/#123", "ignore"),
         (b"boot/vmlinuz-6.1", "enforce"),
-        (b"boot/grub", "enforce"),
+        (b"boot/grub", "ignore"),
         (b"boot/grub/grub.cfg", "ignore"),
         (b"swapfile", "ignore"),
         (b"var/lib/sis-node", "ignore"),
@@ -66,7 +66,7 @@ def test_the_defaults_of_an_operating_system(path: bytes, verb: str) -> None:
         (b"var/log/apt", False),
         (b"var/lib", False),
         (b"var/lib/dpkg", True),
-        (b"boot", True),
+        (b"boot", False),
         (b"boot/grub", False),
     ],
 )

@@ -134,7 +134,9 @@ class Story:
             (self.state / "cluster.yaml").write_text(CLUSTER)
             self.sis("cluster", "apply", str(self.state / "cluster.yaml"))
             make_big_file(self.folder / "big.bin")
-            (self.specs / "compute.yaml").write_text(self.spec(packages=["less"], motd="golden, first edition"))
+            (self.specs / "names.sh").write_text(NAMES)
+            (self.specs / "names.sh").chmod(0o755)
+            (self.specs / "compute.yaml").write_text(self.spec(packages=["tree"], motd="golden, first edition"))
 
     def spec(self, *, packages: Sequence[str], motd: str) -> str:
         """The demo's compute image: the shipped one, with files to play with laid over."""
@@ -147,8 +149,7 @@ files:
   - {{target: {BIG}, source: {self.folder}/big.bin}}
   - {{target: /opt/data/one, content: "a file with two names\\n"}}
 scripts:
-  finalize:
-    - {{content: "set -e\\nln -f /opt/data/one /opt/data/two\\nln -s one /opt/data/link\\n"}}
+  finalize: [names.sh]
 """
 
     def build_first(self) -> None:
@@ -250,7 +251,7 @@ scripts:
 
     def build_second(self) -> None:
         with self.step("compute@2: a package more, a package less, a config edit") as row:
-            (self.specs / "compute.yaml").write_text(self.spec(packages=["tree"], motd="golden, second edition"))
+            (self.specs / "compute.yaml").write_text(self.spec(packages=["bc"], motd="golden, second edition"))
             self.sis("image", "build", "compute", timeout_s=1200)
             self.sis("image", "diff", "compute@1", "compute@2", accept=(4,))
             row.bytes_moved = self.sis_data("image", "show", "compute@2")["stored"]
@@ -264,7 +265,7 @@ scripts:
             )
             for name in ("n001", "n002"):
                 self.expect("second edition" in self.on_node(name, "cat /etc/motd"), f"{name} has the config edit")
-                self.on_node(name, "test -x /usr/bin/tree && ! test -e /usr/bin/less")
+                self.on_node(name, "test -x /usr/bin/bc && ! test -e /usr/bin/tree")
                 self.expect(True, f"{name} has the package more and lacks the package less")
             self.expect_generation(2)
 
@@ -444,6 +445,12 @@ networks:
     domain: demo.cluster
     head: 10.77.0.1
     dhcp: {range: 10.77.0.200-10.77.0.250, mode: full}
+"""
+
+NAMES = """\
+#!/bin/sh -e
+ln -f /opt/data/one /opt/data/two
+ln -s one /opt/data/link
 """
 
 DRIFT = rf"""
