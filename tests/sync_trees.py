@@ -362,6 +362,44 @@ def move_file(root: Path, rng: random.Random) -> Path:
     return path
 
 
+def add_xattr(root: Path, rng: random.Random) -> Path:
+    path = root / "usr/bin/ping"
+    os.setxattr(path, "user.added", rng.randbytes(20))
+    return path
+
+
+def add_acl(root: Path, rng: random.Random) -> Path:
+    path = root / "usr/bin/su"
+    os.setxattr(path, "system.posix_acl_access", acl(rng.randrange(2000, 3000), 7))
+    return path
+
+
+def add_default_acl(root: Path, rng: random.Random) -> Path:
+    path = root / "usr/bin"
+    os.setxattr(path, "system.posix_acl_default", acl(rng.randrange(2000, 3000), 7))
+    return path
+
+
+def change_link_owner(root: Path, rng: random.Random) -> Path:
+    path = root / "vmlinuz"
+    os.chown(path, 5, 6, follow_symlinks=False)
+    return path
+
+
+def change_owner_and_mode(root: Path, rng: random.Random) -> Path:
+    path = root / "usr/lib/big"
+    os.chown(path, 5, 6)
+    path.chmod(0o4711)
+    return path
+
+
+def change_device_mode(root: Path, rng: random.Random) -> Path:
+    path = root / "var/loop"
+    path.chmod(0o600)
+    os.chown(path, 5, 6)
+    return path
+
+
 def add_special(root: Path, rng: random.Random) -> Path:
     path = root / "etc" / f"fifo{rng.random()}"
     os.mkfifo(path)
@@ -397,4 +435,10 @@ MUTATIONS: tuple[Mutation, ...] = (
     insert_bytes,
     move_file,
     add_special,
+    add_xattr,
+    add_acl,
+    add_default_acl,
+    change_link_owner,
+    change_owner_and_mode,
+    change_device_mode,
 )

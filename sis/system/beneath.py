@@ -251,18 +251,23 @@ class Beneath:
 def set_metadata_of(
     target: int | bytes, uid: int, gid: int, mode: int, xattrs: Xattrs, mtime_ns: int | None, *, fresh: bool = False
 ) -> None:
-    """`Beneath.set_metadata` for an open handle (or the /proc path of one). `fresh`: we made it just now."""
-    if not fresh or uid != os.geteuid() or gid != os.getegid():
+    """`Beneath.set_metadata` for an open handle (or the /proc path of one). `fresh`: we made it just now.
+
+    What is right already is not set again: even a change of owner to the same would drop file capabilities.
+    """
+    now = os.stat(target)
+    if (now.st_uid, now.st_gid) != (uid, gid):
         os.chown(target, uid, gid)
-    present = {} if fresh and not xattrs else dict(read_xattrs(target))
+        now = os.stat(target)
     wanted = dict(xattrs)
-    for name in present:
-        if name not in wanted:
-            os.removexattr(target, name)
-    os.chmod(target, mode)
-    if xattrs:
-        if not fresh:
-            present = dict(read_xattrs(target))
+    if not fresh or wanted:
+        for name, _ in read_xattrs(target, follow=True):
+            if name not in wanted:
+                os.removexattr(target, name)
+    if stat.S_IMODE(now.st_mode) != mode:
+        os.chmod(target, mode)
+    if wanted:
+        present = dict(read_xattrs(target, follow=True))
         for name, value in xattrs:
             if present.get(name) != value:
                 os.setxattr(target, name, value)

@@ -132,13 +132,13 @@ def member_path(directory: int, name: bytes) -> bytes:
     return b"/proc/self/fd/%d/%b" % (directory, name)
 
 
-def read_xattrs(path: bytes | int) -> Xattrs:
-    """The extended attributes that belong to content, sorted by name; of a symlink itself, not of its target.
+def read_xattrs(path: bytes | int, *, follow: bool = False) -> Xattrs:
+    """The extended attributes that belong to content, sorted by name; of a symlink itself unless `follow`.
 
     Kept are user., trusted., security. (capabilities, SELinux labels) and POSIX ACLs; an empty SELinux label and
     what a file system shows of itself (btrfs., system.nfs4_acl …) are not.
     """
-    follow = isinstance(path, int)
+    follow = follow or isinstance(path, int)
     try:
         names = os.listxattr(path, follow_symlinks=follow)
     except OSError as error:

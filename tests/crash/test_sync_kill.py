@@ -53,9 +53,8 @@ def held(tmp_path: Path) -> Iterator[tuple[Bench, Path, Path]]:
 
 
 def argv(bench: Bench, reference: str) -> list[str]:
-    return [
-        sys.executable, "-m", "tests.crash.sync_once", str(bench.store.path), reference, str(bench.root), str(bench.state),
-    ]  # fmt: skip
+    given = (bench.store.path, reference, bench.root, bench.state)
+    return [sys.executable, "-m", "tests.crash.sync_once", *map(str, given)]
 
 
 def states(root: Path) -> dict[bytes, State]:
