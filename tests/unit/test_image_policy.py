@@ -67,7 +67,6 @@ def test_the_defaults_of_an_operating_system(path: bytes, verb: str) -> None:
         (b"var/lib", False),
         (b"var/lib/dpkg", True),
         (b"boot", False),
-        (b"boot/grub", False),
     ],
 )
 def test_directories_whose_time_moves_by_itself(directory: bytes, held: bool) -> None:
