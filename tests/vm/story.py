@@ -170,7 +170,7 @@ scripts:
     # -- chapter 2: two machines -----------------------------------------------------------------------------------
 
     def open_lab(self, lab: Lab) -> None:
-        """Two machines with empty disks, one BIOS, one UEFI, on a network of their own; the head's service with them."""
+        """Two machines with empty disks, one BIOS, one UEFI, on a network of their own with the head's service."""
         self.lab = lab
         with self.step("two machines with empty disks; the head's service, DHCP and TFTP on their network"):
             macs = [
@@ -305,10 +305,15 @@ scripts:
     def on_node(self, name: str, script: str, timeout_s: float = 120) -> str:
         """Run a shell script on an installed node over ssh, as root."""
         address = next(row["address"] for row in self.sis_data("node", "list") if row["name"] == name)
+        options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ConnectTimeout=20", "LogLevel=ERROR")
         argv = [
-            "ssh", "-i", str(self.state / "keys/ssh"), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-            "-o", "ConnectTimeout=20", "-o", "LogLevel=ERROR", f"root@{address}", script,
-        ]  # fmt: skip
+            "ssh",
+            "-i",
+            str(self.state / "keys/ssh"),
+            *(f"-o{each}" for each in options),
+            f"root@{address}",
+            script,
+        ]
         return self._lab().run(argv, timeout_s=timeout_s).stdout
 
     def states(self) -> dict[str, dict[str, Any]]:
