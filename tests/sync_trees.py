@@ -66,6 +66,8 @@ def make_tree(root: Path, *, files: int = 40, seed: int = 1) -> Path:
     os.chown(root / "var/empty", NOBODY, NOBODY)
     os.chmod(root / "var/empty", 0o2770)
     os.mkfifo(root / "var/fifo", 0o640)
+    os.link(root / "var/fifo", root / "var/fifo2")
+    os.link(root / "etc/dangling", root / "etc/dangling2", follow_symlinks=False)
     os.mknod(root / "var/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
     os.mknod(root / "var/loop", stat.S_IFBLK | 0o660, os.makedev(7, 200))
     with open(root / "var/sparse", "wb") as file:
@@ -362,6 +364,21 @@ def move_file(root: Path, rng: random.Random) -> Path:
     return path
 
 
+def add_socket(root: Path, rng: random.Random) -> Path:
+    path = root / "var" / f"socket{rng.random()}"
+    os.mknod(path, stat.S_IFSOCK | 0o600)
+    return path
+
+
+def break_symlink_link(root: Path, rng: random.Random) -> Path:
+    path = root / "etc/dangling2"
+    before = path.lstat()
+    path.unlink()
+    os.symlink("../nowhere", path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns), follow_symlinks=False)
+    return path
+
+
 def add_xattr(root: Path, rng: random.Random) -> Path:
     path = root / "usr/bin/ping"
     os.setxattr(path, "user.added", rng.randbytes(20))
@@ -435,6 +452,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     insert_bytes,
     move_file,
     add_special,
+    add_socket,
+    break_symlink_link,
     add_xattr,
     add_acl,
     add_default_acl,

@@ -66,14 +66,16 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command
 @_options
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would change, itemised; change nothing.")
-def sync(dry_run: bool, output: str, **given: Any) -> None:
-    """Make the tree below --root equal to an image version, moving only what differs."""
+def sync(dry_run: bool, output: str, **given: Any) -> int:
+    """Make the tree below --root equal to an image version, moving only what differs. Exits 4 if something stays."""
+    from sis.errors import DifferencesFound
     from sis.sync import engine
 
     started = time.monotonic()
     with _prepared(**given) as (root, arguments), _progress(output) as observe:
         outcome = engine.sync(root, dry_run=dry_run, observe=observe, **arguments)
     _show(outcome, output, time.monotonic() - started, "would change" if dry_run else "changed")
+    return 0 if outcome.in_sync or dry_run else DifferencesFound.exit_code
 
 
 @click.command

@@ -118,7 +118,7 @@ class _Comparing:
         self.retained = _retained(self.kernels, retain, remembered)
         self.to_do: dict[bytes, Difference] = {}
         self.told: list[Difference] = []
-        self.untouched: set[bytes] = set()
+        self.blocked: set[bytes] = set()
         self.owned: set[bytes] = set()
         self.absent: set[bytes] = set()
         self.unreachable = 0
@@ -157,7 +157,11 @@ class _Comparing:
                 continue
             if off_limits and here is None and self._is_off_limits(path, verb):
                 continue
+            if self.blocked and not self._can_be_reached(path, entry, verb):
+                continue
             self._compare_one(path, entry, here, verb)
+            if entry.kind is Kind.DIR and path not in self.to_do and not _is_directory(here):
+                self.blocked.add(path)
 
     def _compare_one(self, path: bytes, entry: Entry, here: Found | None, verb: PolicyVerb) -> None:
         if here is None:
@@ -178,6 +182,28 @@ class _Comparing:
             self.told.append(difference)
         else:
             self.to_do[path] = difference
+
+    def _can_be_reached(self, path: bytes, entry: Entry, verb: PolicyVerb) -> bool:
+        """Whether the directory a path lies in is there or will be.
+
+        One that the node has removed is made again for what is enforced below it; one that the node has made something
+        else of stays that.
+        """
+        above = [parent for parent in parents_of(path) if parent in self.blocked]
+        if not above:
+            return True
+        if verb == "enforce" and not any(parent in self.found for parent in above):
+            for parent in above:
+                self.blocked.discard(parent)
+                self.owned.discard(parent)
+                self.told = [difference for difference in self.told if difference.path != parent]
+                self.to_do[parent] = Difference(parent, "create", (), self.want[parent], None)
+            return True
+        if verb == "enforce":
+            self.told.append(Difference(path, "keep", (), entry, None))
+        if entry.kind is Kind.DIR:
+            self.blocked.add(path)
+        return False
 
     def _is_nodes_own(self, path: bytes, here: Found | None) -> bool:
         """Whether the node has made something of a `node` path: changed it, removed it, or had it before us."""
@@ -242,7 +268,7 @@ class _Comparing:
                 continue
             if difference.want is None:
                 del self.to_do[path]
-            elif difference.found is not None and "type" in difference.what and _is_directory(difference.found):
+            elif "type" in difference.what and _is_directory(difference.found):
                 del self.to_do[path]
                 self.told.append(
                     Difference(path, "keep", ("type",), difference.want, difference.found, difference.verb)
@@ -290,7 +316,8 @@ class _Comparing:
                 continue
             if path in links.separate and before is not None and self._leaves(path):
                 continue
-            what = (*(before.what if before else ()), "link")
+            said = before.what if before else ()
+            what = said if "type" in said else (*said, "link")
             verb = before.verb if before else self.rules.verb(path)
             self.to_do[path] = Difference(path, _action(here, what), what, self.want[path], here, verb)
 
@@ -307,8 +334,10 @@ class _Comparing:
         for release in sorted(self.retained_here):
             yield f"kernel {release} is kept beside the image's own until the next change of kernel"
         for difference in self.told:
-            if difference.action == "keep":
+            if difference.action == "keep" and difference.found is not None:
                 yield f"{show_path(difference.path)} stays a directory: below it is what the policy leaves to the node"
+            elif difference.action == "keep":
+                yield f"{show_path(difference.path)} cannot be placed: the node made something else of its directory"
 
     def _is_wanted(self, mount: bytes) -> bool:
         below = mount + b"/"
@@ -342,5 +371,5 @@ def _action(here: Found | None, what: tuple[str, ...]) -> Action:
     return "update" if action == "metadata" and "link" in what else action
 
 
-def _is_directory(found: Found) -> bool:
-    return found.entry is not None and found.entry.kind is Kind.DIR
+def _is_directory(found: Found | None) -> bool:
+    return found is not None and found.entry is not None and found.entry.kind is Kind.DIR

@@ -109,7 +109,7 @@ def sync(
     state   the directory that is this root's memory between runs; below `root` it is left alone
     full    trust nothing remembered: read every byte
     mounts  mount points below the root (b"boot") whose file systems are held too
-    retain  kernel releases (the running one) kept when the image drops them
+    retain  kernel releases kept when the image drops them; of a running system its own kernel is kept in any case
     observe told of progress
 
     Raises Locked, NoSpace (before the first change), Unreachable, Corrupt, and SisError for what the kernel refuses.
@@ -163,7 +163,8 @@ def _survey(
         mounts=mounts,
         mounted=mount_points_below(root),
     )
-    comparison = compare(want.entries, observed, rules, remembered, retain=retain, live=live)
+    running = {os.uname().release} if live else set()
+    comparison = compare(want.entries, observed, rules, remembered, retain=retain | running, live=live)
     return _Survey(rules, remembered, observed, comparison, live)
 
 

@@ -285,12 +285,16 @@ def _directory_times(
 
 
 def _time_of(path: bytes, entry: Entry | None, observed: Observed, rules: Rules) -> int | None:
+    """The image's time, also where it is not held afterwards; where that says nothing, what it was before us."""
     here = observed.found.get(path)
-    is_new = here is None or here.entry is None or here.entry.kind is not Kind.DIR
-    is_held = entry is not None and rules.verb(path) == "enforce" and rules.holds_mtime(path)
-    if entry is not None and entry.kind is Kind.DIR and entry.mtime_ns != ANY_MTIME and (is_new or is_held):
+    was_directory = here is not None and here.entry is not None and here.entry.kind is Kind.DIR
+    is_told = entry is not None and entry.kind is Kind.DIR and entry.mtime_ns != ANY_MTIME
+    if is_told and (not was_directory or rules.verb(path) == "enforce"):
+        assert entry is not None
         return entry.mtime_ns
-    if here is not None and here.entry is not None and any(area.mount == path for area in observed.areas):
+    if was_directory and any(area.mount == path for area in observed.areas):
+        assert here is not None
+        assert here.entry is not None
         return here.entry.mtime_ns
     return None
 

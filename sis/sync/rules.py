@@ -31,7 +31,7 @@ class Rules:
         self._policy = policy
         self._known = (want, *placed)
         self._own = own
-        self._own_parents = {parent for path in own for parent in parents_of(path)}
+        self._own_parents = {parents_of(path)[0] for path in own}
         self._verbs: dict[bytes, PolicyVerb] = {path: self._ask(path) for path in want}
         self._passages: set[bytes] = set()
         ignored = {path for path, verb in self._verbs.items() if verb == "ignore"}

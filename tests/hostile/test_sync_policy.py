@@ -127,6 +127,26 @@ def test_a_directory_the_image_drops_stays_while_the_node_has_something_in_it(tm
     assert (bench.root / "data/own/mine").read_text() == "mine"
 
 
+def test_what_the_node_made_of_a_directory_does_not_stop_the_rest(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path, policy={"/srv/**": "node", "/srv/a/held": "enforce", "/srv/b/held": "enforce"})
+    bench.commit(small_tree(tmp_path / "one", srv__a__x="x", srv__b__x="x", srv__c__x="x"))
+    bench.sync("image@1")
+    for name in ("a", "b", "c"):
+        shutil.rmtree(bench.root / "srv" / name)
+    (bench.root / "srv/b").write_text("a file now")
+    held = {f"srv__{name}": "held" for name in ("a__held", "b__held", "c__new")}
+    bench.commit(small_tree(tmp_path / "two", etc__a="A", srv__a__x="x", srv__b__x="x", srv__c__x="x", **held))
+    outcome = bench.sync("image@2")
+    assert (bench.root / "etc/a").read_text() == "A"
+    assert [path.name for path in (bench.root / "srv/a").iterdir()] == ["held"], "made again for what is enforced"
+    assert (bench.root / "srv/b").read_text() == "a file now"
+    assert not (bench.root / "srv/c").exists()
+    assert not outcome.in_sync
+    assert changes_of(outcome)["/srv/b/held"] == ("keep", ())
+    assert outcome.notices == ("/srv/b/held cannot be placed: the node made something else of its directory",)
+    assert set(changes_of(bench.sync("image@2"))) == {"/srv/b/held"}
+
+
 def test_an_interrupted_run_does_not_make_a_node_path_the_nodes(
     held: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
