@@ -8,11 +8,12 @@ import stat
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -21,7 +22,7 @@ from sis.image import chunk
 from sis.image.codec import PATH_BYTES_MAX, show_path
 from sis.image.model import ANY_MTIME, HOLE, Entry, Kind
 from sis.image.packs import encode
-from sis.system.files import Xattrs, member_path, open_beneath, read_xattrs, runs_of
+from sis.system.files import Run, Xattrs, member_path, open_beneath, read_xattrs, runs_of
 
 IDENTITY = struct.Struct("<QQQqq")
 """What tells that an inode is unchanged: device, inode, size, mtime_ns, ctime_ns."""
@@ -31,8 +32,11 @@ UNKNOWN = bytes(IDENTITY.size)
 _SETTLED_NS = 1_000_000_000
 _WHOLE_BYTES = 1 << 20
 _BATCH_BYTES = 1 << 20
-_BATCHES_AHEAD = 6
+_BATCH_FILES = 256
+_BATCHES_AHEAD = 3
 _ATTEMPTS = 3
+
+_T = TypeVar("_T")
 
 Progress = Callable[[str, int, int], None]
 """Told (step, bytes done, bytes in all) as work goes on."""
@@ -92,9 +96,10 @@ def scan(
         walk.found.sort(key=_path_of)
         content = _Content(handle, sink, threads or max(2, os.cpu_count() or 2), progress)
         content.read(walk.found)
+        identities = b"".join(found.identity if found.settled else UNKNOWN for found in walk.found)
         return Scan(
             entries=_finish(walk.found),
-            identities=b"".join(found.identity if found.settled else UNKNOWN for found in walk.found),
+            identities=identities,
             notices=tuple(walk.notices),
             bytes_read=content.bytes_done,
         )
@@ -191,27 +196,37 @@ class _Walk:
         self.found.append(_Found(entry, identity, settled, inode, runs))
 
 
-class _Item(NamedTuple):
-    """A run of a file on its way through the workers: data, or None for a hole."""
+class _Piece(NamedTuple):
+    """A run of a file's content: data, or None for a hole. `runs` is where its digest will go."""
 
     runs: bytearray
     data: memoryview | None
     size: int
 
 
+class _Done(NamedTuple):
+    """A piece with its digest, and its stored form if the sink wants it."""
+
+    piece: _Piece
+    digest: bytes
+    stored: bytes | None
+
+
 class _Content:
-    """Reads files in path order; hashes and compresses their chunks in threads, delivers them in order."""
+    """Reads files, hashes and compresses their chunks in threads, and delivers them in path order.
+
+    Short files are read by the workers, many at a time; long ones are streamed through, a window at a time.
+    """
 
     def __init__(self, root: int, sink: ChunkSink | None, threads: int, progress: Progress | None) -> None:
         self.bytes_done = 0
         self._root = root
         self._sink = sink
-        self._threads = threads
         self._progress = progress
         self._total = 0
-        self._batch: list[_Item] = []
-        self._batch_bytes = 0
-        self._under_way: deque[tuple[list[_Item], Future[list[tuple[bytes, bytes | None]]]]] = deque()
+        self._ahead = threads * _BATCHES_AHEAD
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="chunks")
+        self._under_way: deque[Future[list[_Done]]] = deque()
 
     def read(self, found: list[_Found]) -> None:
         first_of: dict[tuple[int, int], _Found] = {}
@@ -219,127 +234,156 @@ class _Content:
         for one in found:
             if one.runs is None:
                 continue
-            if one.inode is not None:
-                first = first_of.setdefault(one.inode, one)
-                if first is not one:
-                    one.runs = first.runs
-                    continue
+            if one.inode is not None and first_of.setdefault(one.inode, one) is not one:
+                continue
             waiting.append(one)
             self._total += one.entry.size
-        if not waiting:
-            return
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="chunks") as pool:
-            try:
-                for one in waiting:
-                    self._file(one, pool)
-                self._send(pool)
-                while self._under_way:
-                    self._deliver()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        try:
+            self._read_all(waiting)
+        finally:
+            self._pool.shutdown(wait=True, cancel_futures=True)
         for one in found:
             if one.inode is not None and one.runs is not None:
                 first = first_of[one.inode]
-                one.runs = first.runs
-                one.identity = first.identity
+                one.runs, one.identity, one.settled = first.runs, first.identity, first.settled
 
-    def _file(self, found: _Found, pool: ThreadPoolExecutor) -> None:
-        path = found.entry.path
-        try:
-            handle = open_beneath(self._root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOATIME)
-        except OSError as error:
-            if error.errno == errno.EPERM:
-                handle = open_beneath(self._root, path, os.O_RDONLY | os.O_NONBLOCK)
-            else:
-                raise _vanished(path) from error
-        try:
-            for attempt in range(_ATTEMPTS):
-                if attempt:
-                    time.sleep(0.05 * attempt)
-                before = os.fstat(handle)
-                if not stat.S_ISREG(before.st_mode):
-                    raise _vanished(path)
-                runs = bytearray()
-                complete = self._content(handle, before, runs, pool)
-                after = os.fstat(handle)
-                if complete and _identity(before) == _identity(after):
-                    self._take(found, runs, after, handle)
-                    return
-            raise SisError(
-                f"{show_path(path)} changed while it was read, {_ATTEMPTS} times",
-                hint="commit a tree nobody is writing to",
-            )
-        finally:
-            os.close(handle)
-
-    def _take(self, found: _Found, runs: bytearray, status: os.stat_result, handle: int) -> None:
-        found.runs = runs
-        identity = _identity(status)
-        if identity != found.identity:
-            found.entry = _entry(found.entry.path, Kind.FILE, status, b"", read_xattrs(handle))
-            found.identity = identity
-            found.settled = False
-
-    def _content(self, handle: int, status: os.stat_result, runs: bytearray, pool: ThreadPoolExecutor) -> bool:
-        """Send a file's content on its way. False if it ended before its size."""
-        size = status.st_size
-        if status.st_blocks * 512 >= size:
-            return self._data(handle, 0, size, runs, pool)
-        for run in runs_of(handle, size):
-            if run.hole:
-                self._batch.append(_Item(runs, None, run.length))
-            elif not self._data(handle, run.offset, run.length, runs, pool):
-                return False
-        return True
-
-    def _data(self, handle: int, offset: int, length: int, runs: bytearray, pool: ThreadPoolExecutor) -> bool:
-        if length <= _WHOLE_BYTES:
-            data = os.pread(handle, length, offset)
-            if len(data) != length:
-                return False
-            for piece in chunk.cut(data):
-                self._add(_Item(runs, piece, len(piece)), pool)
-            return True
-        reader = _Reader(handle, offset, length)
-        for piece in chunk.cut_stream(reader.read):
-            self._add(_Item(runs, piece, len(piece)), pool)
-        return reader.rest == 0
-
-    def _add(self, item: _Item, pool: ThreadPoolExecutor) -> None:
-        self._batch.append(item)
-        self._batch_bytes += item.size
-        if self._batch_bytes >= _BATCH_BYTES:
-            self._send(pool)
-
-    def _send(self, pool: ThreadPoolExecutor) -> None:
-        while len(self._under_way) >= _BATCHES_AHEAD:
+    def _read_all(self, waiting: list[_Found]) -> None:
+        group: list[_Found] = []
+        group_bytes = 0
+        for one in waiting:
+            if one.entry.size > _WHOLE_BYTES:
+                self._send(self._short_files, group)
+                group, group_bytes = [], 0
+                self._long_file(one)
+                continue
+            group.append(one)
+            group_bytes += one.entry.size
+            if group_bytes >= _BATCH_BYTES or len(group) >= _BATCH_FILES:
+                self._send(self._short_files, group)
+                group, group_bytes = [], 0
+        self._send(self._short_files, group)
+        while self._under_way:
             self._deliver()
-        batch, self._batch, self._batch_bytes = self._batch, [], 0
-        self._under_way.append((batch, pool.submit(_chunks, batch, self._sink)))
+
+    def _short_files(self, group: list[_Found]) -> list[_Done]:
+        """In a worker: everything about some files."""
+        done: list[_Done] = []
+        for found in group:
+            mark = len(done)
+            with _opened(self._root, found.entry.path) as handle:
+                for runs in _attempts(found, handle):
+                    del done[mark:]
+                    done += self._chunks(list(_pieces(handle, runs)))
+        return done
+
+    def _long_file(self, found: _Found) -> None:
+        with _opened(self._root, found.entry.path) as handle:
+            for runs in _attempts(found, handle):
+                batch: list[_Piece] = []
+                batch_bytes = 0
+                for piece in _pieces(handle, runs):
+                    batch.append(piece)
+                    batch_bytes += piece.size if piece.data is not None else 0
+                    if batch_bytes >= _BATCH_BYTES:
+                        self._send(self._chunks, batch)
+                        batch, batch_bytes = [], 0
+                self._send(self._chunks, batch)
+
+    def _chunks(self, pieces: list[_Piece]) -> list[_Done]:
+        """In a worker: digests and stored forms."""
+        done = []
+        for piece in pieces:
+            if piece.data is None:
+                done.append(_Done(piece, HOLE, None))
+                continue
+            digest = chunk.digest(piece.data)
+            wanted = self._sink is not None and self._sink.wants(digest)
+            done.append(_Done(piece, digest, encode(piece.data) if wanted else None))
+        return done
+
+    def _send(self, work: Callable[[list[_T]], list[_Done]], items: list[_T]) -> None:
+        if not items:
+            return
+        while len(self._under_way) >= self._ahead:
+            self._deliver()
+        self._under_way.append(self._pool.submit(work, items))
 
     def _deliver(self) -> None:
-        batch, future = self._under_way.popleft()
-        for item, (digest, stored) in zip(batch, future.result(), strict=True):
-            item.runs.extend(digest + item.size.to_bytes(8, "little"))
+        for (runs, data, size), digest, stored in self._under_way.popleft().result():
+            runs += digest + size.to_bytes(8, "little")
             if stored is not None:
                 assert self._sink is not None
-                self._sink.put(digest, item.size, stored)
-            if item.data is not None:
-                self.bytes_done += item.size
+                self._sink.put(digest, size, stored)
+            if data is not None:
+                self.bytes_done += size
         if self._progress is not None:
             self._progress("reading", self.bytes_done, self._total)
 
 
-def _chunks(batch: list[_Item], sink: ChunkSink | None) -> list[tuple[bytes, bytes | None]]:
-    done: list[tuple[bytes, bytes | None]] = []
-    for item in batch:
-        if item.data is None:
-            done.append((HOLE, None))
+@contextmanager
+def _opened(root: int, path: bytes) -> Iterator[int]:
+    flags = os.O_RDONLY | os.O_NONBLOCK
+    try:
+        try:
+            handle = open_beneath(root, path, flags | os.O_NOATIME)
+        except PermissionError:
+            handle = open_beneath(root, path, flags)
+    except PermissionError as error:
+        raise SisError(f"{show_path(path)} cannot be read: {error.strerror}", hint="commit as root") from error
+    except OSError as error:
+        raise _vanished(path) from error
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _attempts(found: _Found, handle: int) -> Iterator[bytearray]:
+    """Gives a place for the runs of a file whose content the caller then reads; again if it changed meanwhile.
+
+    In the end `found` is the file as it was read. Raises SisError if it never holds still.
+    """
+    path = found.entry.path
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            time.sleep(0.05 * attempt)
+        before = os.fstat(handle)
+        if not stat.S_ISREG(before.st_mode):
+            raise _vanished(path)
+        runs = bytearray()
+        yield runs
+        after = os.fstat(handle)
+        identity = _identity(after)
+        if _identity(before) != identity:
             continue
-        digest = chunk.digest(item.data)
-        done.append((digest, encode(item.data) if sink is not None and sink.wants(digest) else None))
-    return done
+        found.runs = runs
+        if identity != found.identity:
+            found.entry = _entry(path, Kind.FILE, after, b"", read_xattrs(handle))
+            found.identity = identity
+            found.settled = False
+        return
+    raise SisError(
+        f"{show_path(path)} changed while it was read, {_ATTEMPTS} times",
+        hint="commit a tree nobody is writing to",
+    )
+
+
+def _pieces(handle: int, runs: bytearray) -> Iterator[_Piece]:
+    """The content of a file, cut; whatever the size, a window at a time. Ends early if the file does."""
+    status = os.fstat(handle)
+    size = status.st_size
+    stretches: Iterable[Run] = (Run(0, size, hole=False),)
+    if status.st_blocks * 512 < size:
+        stretches = runs_of(handle, size)
+    for offset, length, hole in stretches:
+        if hole:
+            yield _Piece(runs, None, length)
+        elif length <= _WHOLE_BYTES:
+            for data in chunk.cut(os.pread(handle, length, offset)):
+                yield _Piece(runs, data, len(data))
+        else:
+            for data in chunk.cut_stream(_Reader(handle, offset, length).read):
+                yield _Piece(runs, data, len(data))
 
 
 @dataclass
@@ -356,7 +400,7 @@ class _Reader:
 
 
 def _finish(found: list[_Found]) -> tuple[Entry, ...]:
-    """The entries with their content and their hard-link groups, numbered by first appearance."""
+    """The entries with their content and their hard-link groups, numbered by first appearance. Empties `found`."""
     members: dict[tuple[int, int], int] = {}
     for one in found:
         if one.inode is not None:
@@ -364,11 +408,12 @@ def _finish(found: list[_Found]) -> tuple[Entry, ...]:
     numbers: dict[tuple[int, int], int] = {}
     firsts: dict[tuple[int, int], Entry] = {}
     entries = []
-    for one in found:
+    found.reverse()
+    while found:
+        one = found.pop()
         entry = one.entry
         if one.runs is not None:
             entry = msgspec.structs.replace(entry, chunks=bytes(one.runs))
-            one.runs = None
         link = 0
         if one.inode is not None and members[one.inode] > 1:
             link = numbers.setdefault(one.inode, len(numbers) + 1)

@@ -173,9 +173,8 @@ class LocalStore(DocumentStore):
             for leftover in (self._work / "tmp").iterdir():
                 leftover.unlink()
             for folder in FOLDERS:
-                for name in os.listdir(self.path / folder):
-                    if is_temporary(name) and folder != "refs":
-                        (self.path / folder / name).unlink()
+                if folder != "refs":
+                    self._remove_half_written(folder)
             yield
 
     @contextlib.contextmanager
@@ -183,6 +182,7 @@ class LocalStore(DocumentStore):
         """Hold the refs still; gives the image's ref as it is now, or None."""
         self.prepare()
         with locks.hold(self._work / "refs.lock", f"change of the ref of {image}", wait_s=wait_s):
+            self._remove_half_written("refs")
             data = self.whole(f"refs/{image}", REF_BYTES_MAX)
             yield None if data is None else sign.unseal(data, image=image, key=self._pinned()).ref
 
@@ -235,6 +235,11 @@ class LocalStore(DocumentStore):
 
     def cache(self, name: str, data: bytes) -> None:
         atomic_write(self._work / f"{name}.cache", data, mode=0o600)
+
+    def _remove_half_written(self, folder: str) -> None:
+        for name in os.listdir(self.path / folder):
+            if is_temporary(name):
+                (self.path / folder / name).unlink()
 
     def _pinned(self) -> str | None:
         return self.signer().public if self.key.exists() else None

@@ -58,6 +58,7 @@ def test_killed_anywhere_the_store_is_sound_and_the_work_can_be_done_again(tmp_p
     assert verify(store).problems == ()
     assert done.version.entries == 301
     assert not list((store.path / ".work/tmp").iterdir())
+    assert not [path for path in store.path.glob("*/.*") if path.suffix == ".tmp"]
 
 
 def _length(store: LocalStore, tree: Path) -> float:
