@@ -36,6 +36,8 @@ REPORT_LIMIT_BYTES = 8 << 20
 LONGEST_WAIT_S = 60
 BODY_DEADLINE_S = 30.0
 DENIED = "not allowed"
+INVENTORY_THREADS = 6
+"""More threads than this only wait for the interpreter and for the one writer."""
 
 _BOOT_FILES = ("vmlinuz", "initrd", "root.squashfs", "boot.json")
 
@@ -89,6 +91,7 @@ def create(state: Path, inventory: Inventory, *, url: str | None = None) -> Fast
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        to_thread.current_default_thread_limiter().total_tokens = INVENTORY_THREADS
         tasks = [asyncio.create_task(head.waiters.watch()), asyncio.create_task(head.seen.keep_writing())]
         try:
             yield

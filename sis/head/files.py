@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 PIECE_BYTES = 1 << 20
+DISK_THREADS = 16
 FOR_EVER = "public, max-age=31536000, immutable"
 EACH_TIME = "no-cache"
 
@@ -45,7 +47,7 @@ class FileResponse(Response):
         self._cache = cache
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        served = await to_thread.run_sync(open_beneath, self._base, self._components)
+        served = await to_thread.run_sync(open_beneath, self._base, self._components, limiter=_disk())
         if served is None:
             await Response('{"detail":"no such file"}', 404, media_type="application/json")(scope, receive, send)
             return
@@ -77,13 +79,27 @@ class FileResponse(Response):
         if scope["method"] == "HEAD":
             return
         while start < end:
-            piece = await to_thread.run_sync(os.pread, served.handle, min(PIECE_BYTES, end - start), start)
+            length = min(PIECE_BYTES, end - start)
+            piece = await to_thread.run_sync(os.pread, served.handle, length, start, limiter=_disk())
             if not piece:
                 raise ConnectionAbortedError("the file became shorter while it was sent")
             start += len(piece)
             await send({"type": "http.response.body", "body": piece, "more_body": start < end})
         if served.size == 0:
             await send({"type": "http.response.body", "body": b""})
+
+
+_limiters: RunVar[CapacityLimiter] = RunVar("disk threads")
+
+
+def _disk() -> CapacityLimiter:
+    """Threads of their own for files, so that a slow disk does not hold up the inventory."""
+    try:
+        return _limiters.get()
+    except LookupError:
+        limiter = CapacityLimiter(DISK_THREADS)
+        _limiters.set(limiter)
+        return limiter
 
 
 def open_beneath(base: Path, components: tuple[str, ...]) -> Served | None:

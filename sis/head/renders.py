@@ -22,7 +22,7 @@ from sis.disk.model import Layout
 from sis.errors import SisError, SpecInvalid
 from sis.image import reference
 from sis.image.model import Kind, Manifest, Version
-from sis.image.reference import Resolved
+from sis.image.reference import Reference, Resolved
 from sis.image.store import LocalStore
 from sis.inventory import records
 from sis.inventory.db import Inventory
@@ -33,6 +33,8 @@ from sis.wire import Desired
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+Stamp = tuple[int, int, int]
 
 _KINDS = {Kind.FILE: "file", Kind.DIR: "dir", Kind.SYMLINK: "symlink"}
 
@@ -72,6 +74,8 @@ class Renders:
         self.store = LocalStore(state / "store")
         self._state = state
         self._inventory = inventory
+        self._images: Kept[tuple[Reference, Stamp], Resolved] = Kept(32)
+        self._layouts: Kept[tuple[str, Stamp], Layout] = Kept(32)
         self._footprints: Kept[str, Footprint] = Kept(16)
         self._around: Kept[tuple[int, str], records.Surroundings] = Kept(2)
         self._key: str | None = None
@@ -103,7 +107,9 @@ class Renders:
             raise SisError(
                 f"node {node.name} has no image", hint=f"give it one: sis node set {node.name} image=NAME@stable"
             )
-        return reference.resolve(self.store, reference.parse(node.assignment.reference))
+        wanted = reference.parse(node.assignment.reference)
+        stamp = _stamp(self.store.path / "refs" / wanted.image)
+        return self._images.get((wanted, stamp), lambda: reference.resolve(self.store, wanted))
 
     def layout(self, node: Node, version: Version) -> Layout | None:
         """The disk layout by the node's assignment, else by the image's spec; None when neither names one."""
@@ -111,7 +117,8 @@ class Renders:
         if name is None:
             return None
         profile = read_profile(node.profile, node.name)
-        layout = load_layout(self._state, name)
+        path = layout_path(self._state, name)
+        layout = self._layouts.get((str(path), _stamp(path)), lambda: load_layout(self._state, str(path)))
         if profile.serial_console is not None:
             layout = msgspec.structs.replace(layout, serial_console=profile.serial_console)
         if node.arming is not None and node.arming.allow_foreign_disk:
@@ -169,9 +176,25 @@ def load_layout(state: Path, name: str) -> Layout:
     """A layout by name (STATE/imagespecs/disks first) or path. Raises NotFound with near names, SpecInvalid."""
     from sis.disk.translate import layout_from_spec
     from sis.spec import layout as layout_spec
+
+    return layout_from_spec(layout_spec.load(layout_path(state, name)))
+
+
+def layout_path(state: Path, name: str) -> Path:
+    """The file of a layout. Raises NotFound with near names."""
     from sis.spec import search
 
-    return layout_from_spec(layout_spec.load(name, search=search.folders((state / "imagespecs",))))
+    places = [folder / "disks" for folder in search.folders((state / "imagespecs",))]
+    return search.find("disk layout", name, places)
+
+
+def _stamp(path: Path) -> Stamp:
+    """Differs when a file was written or replaced."""
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return (status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 def footprint_of(manifest: Manifest) -> Footprint:
