@@ -69,13 +69,14 @@ def decide_links(
 
 
 def _assign(claims: Mapping[Inode, Mapping[tuple[bytes, ...], list[bytes]]]) -> dict[tuple[bytes, ...], Inode]:
-    """Give each inode to one group and each group at most one inode; the group with the most names on it first."""
+    """Give each inode to one group and each group at most one inode; the group with the most names on it first,
+    then the inode of the group's first name."""
     bids = sorted(
-        ((-len(paths), group, inode) for inode, claim in claims.items() for group, paths in claim.items()),
+        ((-len(paths), group, paths[0], inode) for inode, claim in claims.items() for group, paths in claim.items()),
     )
     kept: dict[tuple[bytes, ...], Inode] = {}
     taken: set[Inode] = set()
-    for _, group, inode in bids:
+    for _, group, _, inode in bids:
         if group not in kept and inode not in taken:
             kept[group] = inode
             taken.add(inode)
