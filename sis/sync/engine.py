@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import resource
 import time
@@ -34,6 +35,8 @@ from sis.sync.stage import Stage
 from sis.system import locks
 from sis.system.beneath import Beneath
 from sis.system.files import make_dirs
+
+log = logging.getLogger(__name__)
 
 Observer = Callable[[int, int], None]
 """Told (bytes of content done, bytes in all)."""
@@ -186,8 +189,9 @@ def _make_ready(stage: Stage, plan: Plan, want: DesiredTree, source: ChunkSource
         stage.make(plan.files, want.blobs)
         if stage.missing:
             fetching = Fetching(source, stage.missing)
-            for digest, data in fetching:
-                stage.put(digest, data)
+            with contextlib.closing(iter(fetching)) as arrived:
+                for digest, data in arrived:
+                    stage.put(digest, data)
     except OSError as error:
         if error.errno in _OUT_OF_ROOM:
             with contextlib.suppress(OSError):
@@ -244,8 +248,10 @@ def _remember_what_was_verified(state: Path, want: DesiredTree, survey: _Survey)
     rows = _verified_rows(want, survey)
     if is_same_tree and rows == remembered.rows and remembered.retained == comparison.retained:
         return
-    with contextlib.suppress(PermissionError):
+    try:
         _save(state, want, survey, rows)
+    except OSError as error:
+        log.warning("%s: %s; what was verified now is verified again next time", state, error.strerror)
 
 
 def _verified_rows(want: DesiredTree, survey: _Survey) -> dict[bytes, Row]:

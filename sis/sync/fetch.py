@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,8 @@ _BATCH_BYTES = 1 << 20
 _BATCHES_AHEAD = 12
 _READERS = 3
 _DECODERS = 2
+_LEAVE_AFTER_S = 2.0
+"""How long a reader that waits for its server is waited for when fetching is broken off."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def coalesce(wanted: Iterable[Location], gap_bytes: int = GAP_BYTES) -> tuple[Ra
 
 
 class Fetching:
-    """The chunks of `digests` from `source`, as they arrive. Counts `bytes_fetched`; leaves no thread behind."""
+    """The chunks of `digests` from `source`, as they arrive. Counts `bytes_fetched`."""
 
     def __init__(self, source: ChunkSource, digests: Iterable[bytes]) -> None:
         self.bytes_fetched = 0
@@ -97,7 +100,7 @@ class Fetching:
         self._stop = threading.Event()
         self._ready: queue.Queue[Future[list[Arrived]] | BaseException | None] = queue.Queue(_BATCHES_AHEAD)
 
-    def __iter__(self) -> Iterator[Arrived]:
+    def __iter__(self) -> Generator[Arrived, None, None]:
         """Yields in the order of arrival. Raises Unreachable, or Corrupt for a chunk that is bad twice."""
         with ThreadPoolExecutor(_DECODERS, "decode") as decoders:
             readers = [
@@ -118,7 +121,8 @@ class Fetching:
                         yield from item.result()
             finally:
                 self._stop.set()
-                while any(reader.is_alive() for reader in readers):
+                given_up = time.monotonic() + _LEAVE_AFTER_S
+                while any(reader.is_alive() for reader in readers) and time.monotonic() < given_up:
                     with contextlib.suppress(queue.Empty):
                         self._ready.get(timeout=0.05)
 

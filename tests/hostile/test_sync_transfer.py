@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -382,3 +383,32 @@ def test_a_root_that_is_not_there(tmp_path: Path) -> None:
     shutil.rmtree(bench.root)
     with pytest.raises(NotFound, match="no such directory"):
         bench.sync("image@2")
+
+
+def test_a_store_that_stalls_does_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pack cannot be read while another never comes: the fault is told at once."""
+    bench, tree = versions(tmp_path)
+    shutil.copytree(tmp_path / "1/d", tree / "e")
+    bench.commit(tree)
+    bench.root, bench.state = tmp_path / "fresh", tmp_path / "other"
+    bench.root.mkdir()
+    monkeypatch.setattr("sis.sync.fetch._LEAVE_AFTER_S", 0.1)
+    release = threading.Event()
+    asked: list[str] = []
+
+    def read(name: str, offset: int, length: int) -> Iterator[bytes]:
+        asked.append(name)
+        if len(asked) == 1:
+            release.wait(30)
+        raise Unreachable("gone")
+        yield b""
+
+    source = bench.source()
+    assert len(source.table.packs) == 2
+    monkeypatch.setattr(source.store, "read", read)
+    started = time.monotonic()
+    with pytest.raises(Unreachable, match="gone"):
+        engine.sync(bench.root, bench.want(), policy=bench.policy, source=source, state=bench.state)
+    release.set()
+    assert len(asked) == 2
+    assert time.monotonic() - started < 20
