@@ -160,3 +160,20 @@ def test_rows_with_ctimes_in_the_future_are_not_trusted(
     want = bench.want()
     remembered = index.load(bench.state, want.digest, want.entries)
     assert all(row[4] < past for row in remembered.rows.values()) or len(remembered.rows) == len(want.entries)
+
+
+def test_a_version_that_moves_files_and_times_fetches_nothing(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path)
+    bench.commit(make_tree(tmp_path / "one"))
+    bench.sync()
+    tree = make_tree(tmp_path / "two")
+    (tree / "usr/lib/big").rename(tree / "usr/bin/big-2")
+    (tree / "opt").rename(tree / "srv")
+    os.utime(tree / "boot/vmlinuz-1.0", ns=(5, 5))
+    bench.commit(tree)
+    outcome = bench.sync()
+    assert outcome.totals.bytes_fetched == 0
+    assert changes_of(outcome)["/boot/vmlinuz-1.0"] == ("metadata", ("mtime",))
+    assert outcome.boot_changed
+    assert rsync_differences(tree, bench.root) == []
+    assert bench.sync().changes == ()
