@@ -39,7 +39,10 @@ class AptRoot:
         return self.path / "archives"
 
     def update(self, sources: str, *, log_to: Path | None = None) -> None:
-        """Bring the lists of `sources` (deb822 text) up to date. Raises ProgramFailed."""
+        """Bring the lists of `sources` (deb822 text) up to date, and forget packages that they no longer have.
+
+        Raises SisError when an archive cannot be reached or is not signed as it should be.
+        """
         for folder in ("etc/parts", "lists/partial", "archives/partial", "state"):
             files.make_dirs(self.path / folder)
         files.atomic_write(self.path / "etc/sources.sources", sources.encode())
@@ -50,6 +53,7 @@ class AptRoot:
             except ProgramFailed as error:
                 hint = "is the archive reachable, and is its keyring installed on the head?"
                 raise SisError("the package lists cannot be fetched", hint=hint, details=error.details) from error
+            process.run(["apt-get", "autoclean", "-q"], env=self._env(), log_to=log_to)
 
     def missing(self, wanted: Sequence[str]) -> list[str]:
         """Those of `wanted` (`name`, `name:arch`, `name=version`) that no list has, nor provides."""
@@ -78,13 +82,6 @@ class AptRoot:
                 if path.suffix == ".deb" and not (self.archives / path.name).exists():
                     _link(path, self.archives / path.name)
         shutil.rmtree(there, ignore_errors=True)
-
-    def drop_stale(self, keep_days: int = 60) -> None:
-        """Forget packages that no build has used for `keep_days`."""
-        newest = max((path.stat().st_atime for path in _plain_files(self.archives)), default=0.0)
-        for path in _plain_files(self.archives):
-            if path.stat().st_atime < newest - keep_days * 86400:
-                path.unlink()
 
     def settings(self) -> list[str]:
         """The head's settings for reaching archives, as apt options `Name "value";`."""

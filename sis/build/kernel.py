@@ -39,7 +39,7 @@ def prepare(spec: ImageSpec, tree: Path, *, epoch: int, log_to: Path) -> None:
         return
     for release in releases(tree):
         initrd = tree / "boot" / f"initrd.img-{release}"
-        words = _maker(tree, release)
+        words = _maker(tree, release, unpacked=spec.kernel.initramfs == "uncompressed")
         if words is not None:
             initrd.unlink(missing_ok=True)
             inside.run(tree, words, env={"SOURCE_DATE_EPOCH": str(epoch)}, log_to=log_to)
@@ -110,7 +110,11 @@ def _whole_zstd(packed: bytes) -> bytes:
     return plain
 
 
-def _maker(tree: Path, release: str) -> list[str] | None:
+def _maker(tree: Path, release: str, *, unpacked: bool) -> list[str] | None:
+    """The program that makes the initramfs; one that is unpacked again is packed in haste."""
+    if inside.has(tree, "mkinitramfs") and unpacked:
+        program = "zstd" if inside.has(tree, "zstd") else "gzip"
+        return ["mkinitramfs", "-c", program, "-l", "1", "-o", f"/boot/initrd.img-{release}", release]
     if inside.has(tree, "update-initramfs"):
         return ["update-initramfs", "-c", "-k", release]
     if inside.has(tree, "dracut"):

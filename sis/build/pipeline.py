@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from blake3 import blake3
+
 from sis.build import apt, bundle, clean, kernel, lay, lint, sources, trees
 from sis.build.aptroot import AptRoot
 from sis.build.steps import Progress, Steps, quiet
@@ -46,9 +48,10 @@ def build(
     """
     with trees.fresh(state, spec.image) as tree:
         steps = Steps(spec.image, state / "logs", progress)
-        archive = AptRoot(state / "cache" / "apt" / _release(spec), spec.architecture)
+        text = sources.render(apt.sources_of(spec))
+        archive = AptRoot(state / "cache" / "apt" / _archive_name(spec, text), spec.architecture)
         with steps.step("package lists"):
-            archive.update(sources.render(apt.sources_of(spec)), log_to=steps.log)
+            archive.update(text, log_to=steps.log)
             apt.check_names(spec, archive)
         with steps.step("packages"):
             apt.bootstrap(spec, tree, archive, log_to=steps.log, on_line=steps.line)
@@ -98,8 +101,10 @@ def build(
         return built
 
 
-def _release(spec: ImageSpec) -> str:
-    return f"{spec.distribution}-{spec.release}-{spec.architecture}"
+def _archive_name(spec: ImageSpec, text: str) -> str:
+    """Lists and packages are kept apart for each release, and for each set of sources a spec names."""
+    own = f"-{blake3(text.encode()).hexdigest()[:8]}" if spec.sources else ""
+    return f"{spec.distribution}-{spec.release}-{spec.architecture}{own}"
 
 
 def _facts(spec: ImageSpec, tree: Path) -> dict[str, str]:

@@ -98,3 +98,10 @@ def test_downloads_are_lent_and_taken_back(tmp_path: Path, root: AptRoot) -> Non
     assert sorted(path.name for path in root.archives.glob("*.deb")) == ["new_1_amd64.deb", "old_1_amd64.deb"]
     assert not archives.exists()
     assert (root.archives / "old_1_amd64.deb").stat().st_nlink == 1
+
+
+def test_packages_the_archive_no_longer_has_are_forgotten(root: AptRoot, archive: str) -> None:
+    for name in ("bash_5.3-1_amd64.deb", "bash_4.0-1_amd64.deb"):
+        (root.archives / name).touch()
+    root.update(archive)
+    assert [path.name for path in root.archives.glob("*.deb")] == ["bash_5.3-1_amd64.deb"]
