@@ -18,7 +18,7 @@ def main() -> int:
     root_needed()
     signal.signal(signal.SIGTERM, _interrupt)
     folder = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else FOLDER
-    shutil.rmtree(folder / "state", ignore_errors=True)
+    start_anew(folder)
     story = Story(folder, tell=lambda line: print(line, flush=True))
     outcome = 1
     try:
@@ -35,6 +35,18 @@ def main() -> int:
         print("left behind:", *left, sep="\n  ", file=sys.stderr)
         outcome = outcome or 1
     return outcome
+
+
+def start_anew(folder: Path) -> None:
+    """Remove what an earlier telling left, but for what it downloaded."""
+    state = folder / "state"
+    for path in [folder / "lab", folder / "tree-1", *(state.iterdir() if state.is_dir() else ())]:
+        if path.name == "cache":
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def tell_whole(story: Story) -> None:
