@@ -23,17 +23,50 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     via: str
 
 
+class Bond(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Interfaces of the record joined to one. `monitor_ms` is how often the members' link is looked at."""
+
+    members: tuple[str, ...]
+    mode: Literal[
+        "balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"
+    ] = "active-backup"
+    monitor_ms: int = 100
+
+
+class Vlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A tagged network (1..4094) on another interface of the record."""
+
+    id: int
+    parent: str
+
+
+class Bridge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Interfaces of the record switched together; `stp` speaks the spanning tree protocol."""
+
+    members: tuple[str, ...] = ()
+    stp: bool = False
+
+
 class Interface(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One network interface, matched by MAC (by name without one). `address` is CIDR ("10.77.0.11/24") or None with
-    `dhcp`; with neither the interface is brought up without an address."""
+    `dhcp`; with neither the interface is brought up without an address. `addresses` are further ones, of any family.
+
+    At most one of `bond`, `vlan` and `bridge` says that it is made and not found; members and parents are interfaces
+    of the same record. `infiniband` is how IP over InfiniBand travels, "datagram" unless told.
+    """
 
     name: str
     mac: str | None = None
     address: str | None = None
+    addresses: tuple[str, ...] = ()
     gateway: str | None = None
     dhcp: bool = False
     mtu: int | None = None
     routes: tuple[Route, ...] = ()
+    bond: Bond | None = None
+    vlan: Vlan | None = None
+    bridge: Bridge | None = None
+    infiniband: Literal["datagram", "connected"] | None = None
 
 
 class Mount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,8 +84,9 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Another node (or the head) as every node must know it. `id` is stable and never re-used.
 
     `kerrighed` False keeps a peer (the head, a node of another profile) out of the Kerrighed session's node list.
-    A node may be among its own peers: hand every record of a cluster the same tuple, it is then checked and turned
-    into text once.
+    `groups`, `cpus` and `memory_mib` (0: not known) are for the files that list the cluster; `host_keys` are the
+    peer's public ssh host keys. A node may be among its own peers: hand every record of a cluster the same tuple, it
+    is then checked and turned into text once.
     """
 
     name: str
@@ -60,6 +94,21 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     id: int
     interface: str = "eth0"
     kerrighed: bool = True
+    groups: tuple[str, ...] = ()
+    cpus: int = 0
+    memory_mib: int = 0
+    host_keys: tuple[str, ...] = ()
+
+
+class PeerFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A file that lists the cluster, in one of the formats of `configurator.peers`.
+
+    `path` "" is the format's usual place; `groups` keeps it to peers in any of them, empty lists all.
+    """
+
+    format: Literal["slurm", "openmpi", "mpich", "genders", "clustershell", "c3", "hosts.equiv", "shosts.equiv"]
+    path: str = ""
+    groups: tuple[str, ...] = ()
 
 
 class Module(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -89,6 +138,92 @@ class HostKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     public: str
 
 
+class Keyboard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The console's keyboard. `layout`, `variant`, `model` and `options` are XKB's words; `keymap` is the console's
+    own name where it has another ("de-latin1"), the layout without one."""
+
+    layout: str
+    variant: str = ""
+    model: str = "pc105"
+    options: str = ""
+    keymap: str = ""
+
+
+class Boot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the installed node starts. `parameters` are words for the kernel's command line (root= is made from the
+    mounts); `kernel` is the release to start, None the newest the image has; `timeout_s` is how long menus wait."""
+
+    parameters: tuple[str, ...] = ()
+    kernel: str | None = None
+    timeout_s: int = 3
+
+
+class Export(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A directory this node exports over NFS. `clients` are addresses, networks, host names (with * and ?),
+    @netgroups, or "group:NAME": the peers in that group."""
+
+    path: str
+    clients: tuple[str, ...]
+    options: str = "ro,sync,no_subtree_check"
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A Unix group of the site; `members` are added to those it has in the image."""
+
+    name: str
+    gid: int
+    members: tuple[str, ...] = ()
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A user of the site. `password` is a crypt(5) hash; None lets nobody in by password."""
+
+    name: str
+    uid: int
+    gid: int
+    gecos: str = ""
+    home: str
+    shell: str = "/bin/bash"
+    password: str | None = None
+
+
+class Sudo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `who` ("alice", "%wheel") may do as `run_as`; `commands` are absolute paths with their arguments, empty
+    allows all."""
+
+    name: str
+    who: str
+    run_as: str = "ALL"
+    commands: tuple[str, ...] = ()
+    password: bool = True
+
+
+class Accounts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Laid over the image's own accounts, of which none is lost."""
+
+    users: tuple[User, ...] = ()
+    groups: tuple[Group, ...] = ()
+    sudo: tuple[Sudo, ...] = ()
+
+
+class Software(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A modulefile such as "mpi/openmpi" and the `version` of it that its name alone means."""
+
+    name: str
+    version: str
+
+
+class Environment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Modulefiles of Environment Modules or Lmod: default versions, and what every login loads.
+
+    `path` is the directory the modulefiles are in, "" the tool's usual one.
+    """
+
+    defaults: tuple[Software, ...] = ()
+    load: tuple[str, ...] = ()
+    path: str = ""
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
     id: int
@@ -112,6 +247,27 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     root_authorized_keys: tuple[str, ...] = ()
     machine_id: str | None = None
     timezone: str = "UTC"
+    profiles: tuple[str, ...] = ()
+    """Whose site files the node gets: a later one wins."""
+    groups: tuple[str, ...] = ()
+    """Groups the node is in; of their site files a later one's win."""
+    vars: dict[str, str] = {}
+    """The site's own values, for its templates."""
+    hostid: str | None = None
+    """Eight hex digits, as hostid(1) prints them."""
+    hosts_groups: tuple[str, ...] = ()
+    """Groups whose members /etc/hosts lists; empty lists every peer."""
+    motd: tuple[str, ...] = ()
+    """Lines of /etc/motd; empty leaves that file to the image."""
+    time_servers: tuple[str, ...] = ()
+    locale: str | None = None
+    keyboard: Keyboard | None = None
+    peer_files: tuple[PeerFile, ...] = ()
+    boot: Boot | None = None
+    """None leaves the boot entries to others."""
+    exports: tuple[Export, ...] = ()
+    accounts: Accounts = Accounts()
+    environment: Environment = Environment()
 
     @property
     def fqdn(self) -> str:
@@ -119,7 +275,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.name if not self.domain or "." in self.name else f"{self.name}.{self.domain}"
 
 
-_STRUCTS: tuple[type[msgspec.Struct], ...] = (Record, Interface, Route, Mount, Peer, Module, Kerrighed, HostKey)
+_STRUCTS: tuple[type[msgspec.Struct], ...] = (
+    Record, Interface, Bond, Vlan, Bridge, Route, Mount, Peer, PeerFile, Module, Kerrighed, HostKey, Keyboard, Boot,
+    Export, Accounts, User, Group, Sudo, Environment, Software,
+)  # fmt: skip
 
 
 def decode(data: bytes | str, source: str = "record") -> Record:
