@@ -462,7 +462,7 @@ DRIFT = rf"""
 set -e
 python3 - <<'END'
 import os
-path = "/etc/services"
+path = "/etc/login.defs"
 stat = os.stat(path)
 with open(path, "r+b") as file:
     file.seek(200); file.write(b"drift")
@@ -473,8 +473,8 @@ with open("{BIG}", "r+b") as file:
 END
 rm /etc/issue.net
 echo intruder > /usr/local/bin/intruder
-chmod 0600 /etc/protocols
-chown 1234:5678 /etc/rpc 2>/dev/null || chown 1234:5678 /etc/debian_version
+chmod 0600 /etc/debconf.conf
+chown 1234:5678 /etc/debian_version
 setcap cap_net_raw+ep /usr/bin/tail
 ln -sfn /tmp /opt/data/link
 cp -p /opt/data/two /opt/data/two.new && mv /opt/data/two.new /opt/data/two
@@ -482,10 +482,10 @@ sync
 """
 
 DRIFTED = {
-    "/etc/services": "content",
+    "/etc/login.defs": "content",
     "/etc/issue.net": "create|missing",
     "/usr/local/bin/intruder": "remove",
-    "/etc/protocols": "mode",
+    "/etc/debconf.conf": "mode",
     "/etc/debian_version": "owner",
     "/usr/bin/tail": "capabilit|xattr",
     "/opt/data/link": "target",
