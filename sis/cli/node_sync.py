@@ -144,7 +144,6 @@ def _as_the_head_says(full: bool, state: Path) -> tuple[Path, dict[str, Any]]:
     from sis.node.config import read_config
     from sis.node.connection import HeadConnection
     from sis.node.held import held_to
-    from sis.node.resync import running_kernel
 
     config = read_config()
     head = HeadConnection(config.head, config.node, config.secret)
@@ -157,7 +156,6 @@ def _as_the_head_says(full: bool, state: Path) -> tuple[Path, dict[str, Any]]:
             "source": held.source,
             "state": state,
             "mounts": held.mounts,
-            "retain": running_kernel(),
             "full": full,
         },
     )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urljoin
 
 from sis.errors import Corrupt
 from sis.image.model import Version
 from sis.image.policy import Policy
 from sis.image.store import Store, open_store
+from sis.sync import engine
 from sis.sync.desired import DesiredTree, lay_over
+from sis.sync.engine import Observer, Outcome
 from sis.sync.fetch import ChunkSource
 from sis.wire import Desired
 
@@ -40,6 +43,28 @@ class Held:
         """The releases of the kernels in the image; the node may hold older ones besides."""
         prefix = b"boot/vmlinuz-"
         return frozenset(path.removeprefix(prefix).decode() for path in self.want.entries if path.startswith(prefix))
+
+    def check(self, root: Path, state: Path, *, full: bool = False) -> Outcome:
+        """What differs below `root`; nothing is changed."""
+        return engine.check(
+            root, self.want, policy=self.policy, source=self.source, state=state, mounts=self.mounts, full=full
+        )
+
+    def sync(
+        self, root: Path, state: Path, *, full: bool = False, dry_run: bool = False, observe: Observer | None = None
+    ) -> Outcome:
+        """Make the tree below `root` equal to this."""
+        return engine.sync(
+            root,
+            self.want,
+            policy=self.policy,
+            source=self.source,
+            state=state,
+            mounts=self.mounts,
+            full=full,
+            dry_run=dry_run,
+            observe=observe,
+        )
 
 
 def held_to(desired: Desired, head_url: str, *, pinned_key: str | None) -> Held:

@@ -22,7 +22,6 @@ from sis.node.config import BootConfig, NodeConfig, write_config
 from sis.node.connection import HeadConnection
 from sis.node.held import Held, held_to
 from sis.node.progress import Teller, log_of, now, reason_of
-from sis.sync import engine
 from sis.sync.engine import Outcome
 from sis.wire import Hello, Report
 
@@ -131,15 +130,7 @@ def finish(story: Story) -> None:
 
 def pull(story: Story, held: Held) -> Outcome:
     with story.teller.stage("pulling") as progress:
-        outcome = engine.sync(
-            story.target,
-            held.want,
-            policy=held.policy,
-            source=held.source,
-            state=story.target / STATE,
-            mounts=held.mounts,
-            observe=progress.moved,
-        )
+        outcome = held.sync(story.target, story.target / STATE, observe=progress.moved)
         progress.bytes_moved = outcome.totals.bytes_fetched
         progress.summary = f"{outcome.totals.entries} entries, {outcome.totals.bytes_fetched / 1e6:.1f} MB fetched"
         return outcome

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +14,6 @@ from sis.node.config import NodeConfig
 from sis.node.connection import HeadConnection
 from sis.node.held import Held, held_to
 from sis.node.progress import Teller, log_of, now, reason_of
-from sis.sync import engine
 from sis.sync.engine import Outcome
 from sis.sync.model import Change
 from sis.system import process
@@ -44,7 +42,7 @@ def resync(
             desired = head.desired()
             held = held_to(desired, config.head, pinned_key=config.key)
             progress.summary = f"{desired.image}@{desired.generation}"
-        outcome = _compare(root, held, full) if kind == "check" else _make_equal(root, held, full, teller)
+        outcome = held.check(root, STATE, full=full) if kind == "check" else _make_equal(root, held, full, teller)
         report = _report(kind, held, outcome, started, time.monotonic() - clock, order)
         with teller.stage("report"):
             head.send_report(report)
@@ -59,42 +57,14 @@ def resync(
         teller.close()
 
 
-def _compare(root: Path, held: Held, full: bool) -> Outcome:
-    return engine.check(
-        root,
-        held.want,
-        policy=held.policy,
-        source=held.source,
-        state=STATE,
-        mounts=held.mounts,
-        retain=running_kernel(),
-        full=full,
-    )
-
-
 def _make_equal(root: Path, held: Held, full: bool, teller: Teller) -> Outcome:
     with teller.stage("apply") as progress:
-        outcome = engine.sync(
-            root,
-            held.want,
-            policy=held.policy,
-            source=held.source,
-            state=STATE,
-            mounts=held.mounts,
-            retain=running_kernel(),
-            full=full,
-            observe=progress.moved,
-        )
+        outcome = held.sync(root, STATE, full=full, observe=progress.moved)
         progress.bytes_moved = outcome.totals.bytes_fetched
         progress.summary = f"{len(outcome.changes)} changes, {outcome.totals.bytes_fetched} bytes fetched"
     with teller.stage("triggers") as progress:
         progress.summary = ", ".join(_triggers(root, held, outcome))
     return outcome
-
-
-def running_kernel() -> frozenset[str]:
-    """Its files stay until the next kernel change, so that the node can load modules and boot the old kernel."""
-    return frozenset({os.uname().release})
 
 
 def _triggers(root: Path, held: Held, outcome: Outcome) -> Iterable[str]:
