@@ -247,8 +247,9 @@ class ClusterSpec(Spec):
 
 def load(path: str | FilePath) -> ClusterSpec:
     """Read a cluster file. Raises NotFound, or SpecInvalid with every fault."""
-    document = yamlio.load(path)
-    reading = Reading[ClusterSpec](document)
+    faults: list[Fault] = []
+    document = yamlio.load(path, faults)
+    reading = Reading[ClusterSpec](document, faults=faults)
     expansions: list[_Expansion] = []
 
     def expands(spec: ClusterSpec) -> Iterator[tuple[Path, str]]:

@@ -195,8 +195,7 @@ def load(name_or_path: str | FilePath, *, search: Sequence[FilePath] | None = No
     faults: list[Fault] = []
     tree = merging.settle(_chain(path, folders, faults, ()), _RULES, faults)
     document = merging.document(_absolute_paths(tree, faults), str(path))
-    reading = Reading[ImageSpec](document)
-    reading.faults += faults
+    reading = Reading[ImageSpec](document, faults=faults)
     spec = reading.finish(ImageSpec, _removes_what_it_adds, lambda spec: _layout_is_there(spec, folders))
     spec._document = document
     spec._folders = folders
@@ -210,9 +209,10 @@ def names(search: Sequence[FilePath] | None = None) -> list[str]:
 
 def _chain(path: FilePath, folders: Sequence[FilePath], faults: list[Fault], below: tuple[FilePath, ...]) -> Node:
     """The tree of a spec laid over those it extends, package lists read."""
-    tree = merging.nodes(yamlio.load(path))
+    tree = merging.nodes(yamlio.load(path, faults))
     if not isinstance(tree.value, dict):
-        raise refuse(str(path), [Fault(tree.place, "", "must be a mapping of keys such as image, release, packages")])
+        faults.append(Fault(tree.place, "", "must be a mapping of keys such as image, release, packages"))
+        raise refuse(str(path), faults)
     tree = _with_lists(tree, folders, faults)
     extends = tree.value.get("extends")
     if extends is None or not isinstance(extends.value, str):

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, WithJsonSchema, model_
 from sis.spec import search as spec_search
 from sis.spec import yamlio
 from sis.spec.model import AbsolutePath, Console, Flag, Name, Reading, SizeBytes, Spec, Text, said, size_bytes
-from sis.spec.places import Path, Place, dotted
+from sis.spec.places import Fault, Path, Place, dotted
 
 Role = Literal["bios-boot", "esp", "swap", "root", "data"]
 FileSystem = Literal["ext4", "xfs", "vfat", "swap", "none"]
@@ -135,8 +135,10 @@ def load(name_or_path: str | FilePath, *, search: Sequence[FilePath] | None = No
     """
     places = [folder / "disks" for folder in (spec_search.folders() if search is None else search)]
     path = spec_search.find("disk layout", str(name_or_path), places)
-    document = yamlio.load(path)
-    spec = Reading[LayoutSpec](document).finish(LayoutSpec, _one_root, _one_grows, _boots, _partitions_hold, _unique)
+    faults: list[Fault] = []
+    document = yamlio.load(path, faults)
+    reading = Reading[LayoutSpec](document, faults=faults)
+    spec = reading.finish(LayoutSpec, _one_root, _one_grows, _boots, _partitions_hold, _unique)
     spec._document = document
     return spec
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Strict, ValidationError, WithJsonSchema
@@ -103,11 +103,12 @@ Checks = Callable[[ModelT], Iterable[tuple[Path, str]]]
 class Reading(Generic[ModelT]):
     """A document being turned into a model; collects every fault before it refuses."""
 
-    def __init__(self, document: Document, *, shown_as: str | None = None) -> None:
+    def __init__(self, document: Document, *, shown_as: str | None = None, faults: Sequence[Fault] = ()) -> None:
+        """`faults` are those its text was found to have."""
         self.document = document
         self.sound: Any = None
         """The document's value without its faulty keys, once `finish` runs the checks."""
-        self.faults: list[Fault] = []
+        self.faults: list[Fault] = list(faults)
         self._shown_as = shown_as or document.file
 
     def fault(self, path: Path, text: str) -> None:

@@ -90,10 +90,12 @@ def nearest(places: Mapping[Path, Place], path: Path, file: str) -> Place:
     return Place(file, 1)
 
 
-def load(path: FilePath | str) -> Document:
+def load(path: FilePath | str, faults: list[Fault] | None = None) -> Document:
     """Read a YAML file.
 
-    Raises NotFound when there is no such file, SpecInvalid for anything wrong with its text.
+    Faults that leave the rest readable (a key twice, an unknown tag) go to `faults` when it is given, so that they are
+    told together with what the values have wrong. Raises NotFound when there is no such file, SpecInvalid for anything
+    else wrong with its text.
     """
     name = str(path)
     try:
@@ -103,10 +105,10 @@ def load(path: FilePath | str) -> Document:
         raise NotFound(f"no such file: {name}") from error
     except OSError as error:
         raise SisError(f"{name} cannot be read: {error.strerror}") from error
-    return parse(raw, name)
+    return parse(raw, name, faults)
 
 
-def parse(raw: bytes, file: str) -> Document:
+def parse(raw: bytes, file: str, faults: list[Fault] | None = None) -> Document:
     """Like `load`, of bytes; `file` is the name that places show."""
     if len(raw) > MAX_BYTES:
         raise refuse(file, [Fault(Place(file, 1), "", f"is larger than {MAX_BYTES // 1024 // 1024} MiB")])
@@ -126,8 +128,10 @@ def parse(raw: bytes, file: str) -> Document:
         place = Place(file, raw.count(b"\n", 0, error.position) + 1)
         code = error.character if isinstance(error.character, int) else ord(error.character)
         raise refuse(file, [Fault(place, "", f"character U+{code:04X} is not allowed")]) from error
-    if composer.faults:
+    if composer.faults and faults is None:
         raise refuse(file, composer.faults)
+    if faults is not None:
+        faults += composer.faults
     return Document(file, value, MappingProxyType(composer.places), MappingProxyType(composer.keys))
 
 
