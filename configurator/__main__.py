@@ -73,7 +73,7 @@ def _facts(arguments: argparse.Namespace) -> int:
 
 
 def _footprint(arguments: argparse.Namespace) -> int:
-    _print_json(of_root(arguments.root))
+    _print_json(of_root(arguments.root).summary())
     return 0
 
 

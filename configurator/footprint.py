@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -14,6 +15,9 @@ import msgspec
 from configurator.errors import ConfiguratorError
 
 NetworkStack = Literal["NetworkManager", "netplan", "ifupdown", "ifcfg", "networkd", "none"]
+InitramfsTool = Literal["initramfs-tools", "dracut"]
+BootEntries = Literal["bls", "systemd-boot", "extlinux"]
+ModuleTool = Literal["environment-modules", "lmod"]
 ModuleStyle = Literal["modules-load.d", "modules", "modprobe.d", "modules.conf"]
 Kind = Literal["file", "dir", "symlink", "other"]
 
@@ -29,6 +33,32 @@ Lookup = Callable[[str], Found | None]
 """Absolute path → what lies there, or None."""
 Names = Callable[[str], Iterable[str]]
 """Absolute path of a directory → the names in it; empty where there is none."""
+Read = Callable[[str], bytes | None]
+"""Absolute path of a file, no link on the way → its bytes; None where it is none or cannot be read."""
+
+
+class Kernel(msgspec.Struct, frozen=True, kw_only=True):
+    """A kernel below /lib/modules. `image` and `initrd` are its files in /boot, "" where there are none.
+
+    `modules` can be loaded, `builtin` are part of it (names with "_", never "-"); both are None where that cannot be
+    told. `aliases` is the text of its modules.alias.
+    """
+
+    release: str
+    image: str = ""
+    initrd: str = ""
+    modules: frozenset[str] | None = None
+    builtin: frozenset[str] | None = None
+    aliases: str = ""
+
+
+class AccountFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """The tree's own accounts; shadow and gshadow are None where it keeps none."""
+
+    passwd: str
+    group: str
+    shadow: str | None = None
+    gshadow: str | None = None
 
 
 class Footprint(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +71,14 @@ class Footprint(msgspec.Struct, frozen=True, kw_only=True):
     unit_dir       the directory `systemctl enable` points links at ("/lib/systemd/system"), "" without systemd
     units          those units there that a renderer may enable
     timezone_file  /etc/timezone beside the /etc/localtime link
+    zones          the time zones there are; empty where that cannot be told
+    time           the clock's keeper, and `chrony_conf` its file
+    locale_file    /etc/default/locale or /etc/locale.conf, "" where neither is read
+    initramfs      what makes the tree's initial ramdisks
+    boot           whose boot entries the tree reads
+    kernels        by version, the newest last
+    accounts       None where they cannot be read
+    modulefiles    the directory of modulefiles, "" without Environment Modules and Lmod
     """
 
     init: Literal["systemd", "sysvinit", "openrc", "unknown"] = "unknown"
@@ -54,6 +92,35 @@ class Footprint(msgspec.Struct, frozen=True, kw_only=True):
     merged_usr: bool = False
     unit_dir: str = ""
     units: tuple[str, ...] = ()
+    zones: tuple[str, ...] = ()
+    time: Literal["chrony", "timesyncd", "none"] = "none"
+    chrony_conf: str = ""
+    locale_file: str = ""
+    keyboard: Literal["console-setup", "vconsole", "none"] = "none"
+    initramfs: tuple[InitramfsTool, ...] = ()
+    boot: tuple[BootEntries, ...] = ()
+    kernels: tuple[Kernel, ...] = ()
+    accounts: AccountFiles | None = None
+    nfs_server: bool = False
+    sudo: bool = False
+    module_tools: tuple[ModuleTool, ...] = ()
+    modulefiles: str = ""
+
+    def summary(self) -> dict[str, object]:
+        """What may be shown: no account, and of a kernel's modules only how many there are."""
+        told: dict[str, object] = msgspec.to_builtins(msgspec.structs.replace(self, kernels=(), accounts=None))
+        told["zones"] = len(self.zones)
+        told["accounts"] = self.accounts is not None
+        told["kernels"] = [
+            {
+                "release": kernel.release,
+                "image": kernel.image,
+                "initrd": kernel.initrd,
+                "modules": None if kernel.modules is None else len(kernel.modules),
+            }
+            for kernel in self.kernels
+        ]
+        return told
 
 
 def of_root(root: Path) -> Footprint:
@@ -79,21 +146,43 @@ def of_root(root: Path) -> Footprint:
         except OSError:
             return []
 
-    return of_paths(lookup, names)
+    return of_paths(lookup, names, reader_of(root))
 
 
-def of_tree(tree: Mapping[str, Found]) -> Footprint:
-    """The footprint of a listing: absolute path → what lies there (a manifest's entries, a test's)."""
+def reader_of(root: Path) -> Read:
+    """Reads the files below `root`, following no link at their end."""
+
+    def read(path: str) -> bytes | None:
+        try:
+            handle = os.open(f"{os.fspath(root)}/{path}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return None
+        with open(handle, "rb") as file:
+            return file.read(_LARGEST_FILE) if stat.S_ISREG(os.fstat(handle).st_mode) else None
+
+    return read
+
+
+def _read_nothing(_path: str) -> bytes | None:
+    return None
+
+
+def of_tree(tree: Mapping[str, Found], read: Read = _read_nothing) -> Footprint:
+    """The footprint of a listing: absolute path → what lies there (a manifest's entries, a test's).
+
+    Without `read` nothing is known of kernels' modules and of accounts.
+    """
     children: dict[str, list[str]] = {}
     for path in tree:
         parent, _, name = path.rpartition("/")
         children.setdefault(parent or "/", []).append(name)
-    return of_paths(tree.get, lambda path: children.get(path, ()))
+    return of_paths(tree.get, lambda path: children.get(path, ()), read)
 
 
-def of_paths(lookup: Lookup, names: Names = lambda _path: ()) -> Footprint:
+def of_paths(lookup: Lookup, names: Names = lambda _path: (), read: Read = _read_nothing) -> Footprint:
     """The footprint of whatever `lookup` knows. Without `names` 2.4 kernels are only seen by /etc/modules.conf."""
-    tree = _Tree(lookup, names)
+    tree = _Tree(lookup, names, read)
+    tools = _module_tools(tree)
     systemd = tree.has("/lib/systemd/systemd", "/usr/lib/systemd/systemd")
     unit_dir = _unit_dir(tree) if systemd else ""
     return Footprint(
@@ -108,11 +197,40 @@ def of_paths(lookup: Lookup, names: Names = lambda _path: ()) -> Footprint:
         merged_usr=_is_merged(lookup),
         unit_dir=unit_dir,
         units=tuple(unit for unit in _UNITS if unit_dir and tree.has(f"{unit_dir}/{unit}")),
+        zones=tuple(_zones(tree)),
+        time=_time(tree),
+        chrony_conf=_chrony_conf(tree),
+        locale_file=_locale_file(tree, systemd),
+        keyboard=_keyboard(tree),
+        initramfs=tuple(tool for tool, paths in _INITRAMFS if tree.has(*paths)),
+        boot=tuple(entries for entries, paths in _BOOT if tree.has(*paths)),
+        kernels=_kernels(tree),
+        accounts=_accounts(tree),
+        nfs_server=tree.has("/usr/sbin/exportfs", "/sbin/exportfs"),
+        sudo=tree.has("/etc/sudoers.d"),
+        module_tools=tools,
+        modulefiles=next((path for path in _MODULEFILES if tree.has(path)), _MODULEFILES[0]) if tools else "",
     )
 
 
 _KINDS: dict[int, Kind] = {stat.S_IFREG: "file", stat.S_IFDIR: "dir"}
 _MOST_LINKS = 40
+_LARGEST_FILE = 64 << 20
+_INITRAMFS: tuple[tuple[InitramfsTool, tuple[str, ...]], ...] = (
+    ("initramfs-tools", ("/usr/sbin/mkinitramfs", "/usr/sbin/update-initramfs")),
+    ("dracut", ("/usr/bin/dracut", "/usr/sbin/dracut", "/sbin/dracut")),
+)
+_BOOT: tuple[tuple[BootEntries, tuple[str, ...]], ...] = (
+    ("bls", ("/boot/loader/entries",)),
+    ("systemd-boot", ("/boot/loader/loader.conf", "/boot/EFI/systemd")),
+    ("extlinux", ("/boot/extlinux", "/usr/sbin/u-boot-update")),
+)
+_MODULEFILES = (
+    "/usr/share/modules/modulefiles",
+    "/usr/share/modulefiles",
+    "/etc/modulefiles",
+    "/usr/share/Modules/modulefiles",
+)
 _UNITS = (
     "systemd-networkd.service",
     "systemd-networkd.socket",
@@ -134,9 +252,10 @@ _ENABLED_UNITS = (
 class _Tree:
     """Questions about a tree, links followed inside it only, ".." stopping at its root as chroot has it."""
 
-    def __init__(self, lookup: Lookup, names: Names) -> None:
+    def __init__(self, lookup: Lookup, names: Names, read: Read) -> None:
         self._lookup = lookup
         self._names = names
+        self._read = read
 
     def resolve(self, path: str) -> str | None:
         """The path with every link followed, or None when it leads nowhere."""
@@ -166,6 +285,18 @@ class _Tree:
     def has(self, *paths: str) -> bool:
         """Whether any of the paths leads to something."""
         return any(self.resolve(path) is not None for path in paths)
+
+    def kind(self, path: str) -> Kind | None:
+        """What a path leads to."""
+        real = self.resolve(path)
+        found = self._lookup(real) if real is not None and real != "/" else None
+        return found.kind if found is not None else None
+
+    def text(self, path: str) -> str | None:
+        """A file's text; bytes that are not UTF-8 come back as they were when it is encoded again."""
+        real = self.resolve(path)
+        data = self._read(real) if real is not None else None
+        return data.decode("utf-8", "surrogateescape") if data is not None else None
 
     def names(self, path: str) -> list[str]:
         real = self.resolve(path)
@@ -234,6 +365,94 @@ def _kerrighed(tree: _Tree) -> Literal["none", "2.4", "3.0"]:
         return "3.0"
     tools = ("/usr/bin/krgadm", "/usr/sbin/krgadm", "/usr/local/bin/krgadm", "/bin/krgadm", "/etc/init.d/kerrighed")
     return "2.4" if tree.has(*tools) else "none"
+
+
+def _zones(tree: _Tree, below: str = "") -> Iterator[str]:
+    for name in tree.names(f"/usr/share/zoneinfo/{below}" if below else "/usr/share/zoneinfo"):
+        zone = f"{below}/{name}" if below else name
+        if zone in ("posix", "right", "localtime", "posixrules") or "." in name:
+            continue
+        if tree.kind(f"/usr/share/zoneinfo/{zone}") == "dir":
+            yield from _zones(tree, zone)
+        else:
+            yield zone
+
+
+def _time(tree: _Tree) -> Literal["chrony", "timesyncd", "none"]:
+    if tree.has("/usr/sbin/chronyd"):
+        return "chrony"
+    there = tree.has("/lib/systemd/systemd-timesyncd", "/usr/lib/systemd/systemd-timesyncd")
+    return "timesyncd" if there else "none"
+
+
+def _chrony_conf(tree: _Tree) -> str:
+    if not tree.has("/usr/sbin/chronyd"):
+        return ""
+    return "/etc/chrony/chrony.conf" if tree.has("/etc/chrony") else "/etc/chrony.conf"
+
+
+def _locale_file(tree: _Tree, systemd: bool) -> str:
+    # Debian kept its own name for it, lately as a link to systemd's.
+    if tree.link("/etc/default/locale") is None and tree.has("/var/lib/dpkg/status"):
+        return "/etc/default/locale"
+    return "/etc/locale.conf" if systemd else ""
+
+
+def _keyboard(tree: _Tree) -> Literal["console-setup", "vconsole", "none"]:
+    if tree.has("/bin/setupcon", "/usr/bin/setupcon", "/etc/default/keyboard"):
+        return "console-setup"
+    there = tree.has("/lib/systemd/systemd-vconsole-setup", "/usr/lib/systemd/systemd-vconsole-setup")
+    return "vconsole" if there else "none"
+
+
+def _accounts(tree: _Tree) -> AccountFiles | None:
+    passwd, group = tree.text("/etc/passwd"), tree.text("/etc/group")
+    if passwd is None or group is None:
+        return None
+    return AccountFiles(passwd=passwd, group=group, shadow=tree.text("/etc/shadow"), gshadow=tree.text("/etc/gshadow"))
+
+
+def _module_tools(tree: _Tree) -> tuple[ModuleTool, ...]:
+    tools: list[ModuleTool] = []
+    if tree.has("/usr/share/modules/init", "/etc/environment-modules", "/usr/share/Modules/init"):
+        tools.append("environment-modules")
+    if tree.has("/usr/share/lmod", "/etc/lmod", "/opt/apps/lmod"):
+        tools.append("lmod")
+    return tuple(tools)
+
+
+def _kernels(tree: _Tree) -> tuple[Kernel, ...]:
+    """The kernels below /lib/modules, the newest last."""
+    releases = [name for name in tree.names("/lib/modules") if name[:1].isdigit()]
+    return tuple(_kernel(tree, release) for release in sorted(releases, key=version_key))
+
+
+def version_key(release: str) -> tuple[tuple[int, str], ...]:
+    """Sorts 6.1.0-9 before 6.1.0-37."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", release)
+    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in parts)
+
+
+def _kernel(tree: _Tree, release: str) -> Kernel:
+    here = f"/lib/modules/{release}"
+    loadable, builtin = (_module_names(tree.text(f"{here}/modules.{what}")) for what in ("dep", "builtin"))
+    known = bool(loadable or builtin)
+    images = [f"/boot/{start}-{release}" for start in ("vmlinuz", "vmlinux", "Image", "kernel")]
+    ramdisks = [f"/boot/initrd.img-{release}", f"/boot/initramfs-{release}.img", f"/boot/initrd-{release}"]
+    return Kernel(
+        release=release,
+        image=next((path for path in images if tree.has(path)), ""),
+        initrd=next((path for path in ramdisks if tree.has(path)), ""),
+        modules=loadable if known else None,
+        builtin=builtin if known else None,
+        aliases=tree.text(f"{here}/modules.alias") or "",
+    )
+
+
+def _module_names(text: str | None) -> frozenset[str]:
+    """Module names of the paths that modules.dep and modules.builtin begin their lines with."""
+    paths = (line.partition(":")[0].rpartition("/")[2] for line in (text or "").splitlines())
+    return frozenset(re.sub(r"\.k?o(\.[a-z0-9]+)?$", "", name).replace("-", "_") for name in paths if name)
 
 
 def _is_merged(lookup: Lookup) -> bool:

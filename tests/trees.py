@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+from collections.abc import Callable
 from pathlib import Path
 
 from configurator.footprint import Found
@@ -31,6 +32,16 @@ def found(listing: dict[str, str]) -> dict[str, Found]:
         else:
             kinds[path] = Found("dir" if what == "dir" else "file")
     return kinds
+
+
+def reader(listing: dict[str, str]) -> Callable[[str], bytes | None]:
+    """The texts of the listing's files, as footprints want them."""
+
+    def read(path: str) -> bytes | None:
+        text = listing.get(path, "dir")
+        return None if text == "dir" or text.startswith("-> ") else text.encode("latin-1")
+
+    return read
 
 
 def make_tree(listing: dict[str, str], root: Path) -> Path:

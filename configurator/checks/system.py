@@ -14,6 +14,7 @@ from configurator.checks.values import (
     host_name_faults,
     is_domain,
     is_module_name,
+    looks_like_address,
     module_faults,
     parsed_address,
     shown,
@@ -85,8 +86,8 @@ def time_and_language_faults(record: Record) -> Iterator[Fault]:
     if not _TIMEZONE.fullmatch(record.timezone):
         yield Fault("record.timezone", f"not a time zone such as Europe/Berlin: {shown(record.timezone)}")
     for at, server in enumerate(record.time_servers):
-        if parsed_address(server) is None:
-            yield from domain_faults(f"record.time_servers[{at}]", server)
+        if parsed_address(server) is None and (not is_domain(server) or looks_like_address(server)):
+            yield Fault(f"record.time_servers[{at}]", f"not an IP address nor a host's name: {shown(server)}")
     if record.locale is not None and not _LOCALE.fullmatch(record.locale):
         yield Fault("record.locale", f"not a locale such as en_US.UTF-8: {shown(record.locale)}")
     if record.keyboard is not None:

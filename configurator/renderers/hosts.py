@@ -1,4 +1,4 @@
-"""/etc/hosts: localhost, the node itself, the head, and every peer with its full name."""
+"""/etc/hosts: localhost, the node itself, the head, and every peer (or those of some groups) with its full name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterable, Iterator
 
 from configurator.network import own_address
+from configurator.peers import Same, in_groups
 from configurator.record import Peer, Record
 from configurator.rendered import RenderedFile, text_file
 from configurator.renderers import Context, renderer
@@ -43,26 +44,13 @@ class _PeerTable:
         self.block = (text,) if text else ()
 
 
-class _Same:
-    """A tuple of peers as a cache key: known by identity, and kept alive while it is one."""
-
-    def __init__(self, peers: tuple[Peer, ...]) -> None:
-        self.peers = peers
-
-    def __hash__(self) -> int:
-        return id(self.peers)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.peers is self.peers
-
-
 def _peer_table(record: Record) -> _PeerTable:
-    return _cached_table(_Same(record.peers), record.domain)
+    return _cached_table(Same(record.peers), record.domain, record.hosts_groups)
 
 
-@functools.lru_cache(maxsize=4)
-def _cached_table(peers: _Same, domain: str) -> _PeerTable:
-    return _PeerTable(peers.peers, domain)
+@functools.lru_cache(maxsize=16)
+def _cached_table(peers: Same, domain: str, groups: tuple[str, ...]) -> _PeerTable:
+    return _PeerTable(in_groups(peers.peers, groups), domain)
 
 
 def _line(address: str, name: str, domain: str) -> str:

@@ -1,10 +1,10 @@
-"""hostname, mailname, machine-id and time zone: the files of one value."""
+"""hostname, mailname, machine-id, hostid and motd: the files of one value."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from configurator.rendered import RenderedFile, plain_file, symlink
+from configurator.rendered import RenderedFile, plain_file
 from configurator.renderers import Context, renderer
 
 
@@ -22,9 +22,15 @@ def machine_id(context: Context) -> Iterator[RenderedFile]:
         yield plain_file("/etc/machine-id", "machine_id", [context.record.machine_id], mode=0o444)
 
 
-@renderer("timezone")
-def timezone(context: Context) -> Iterator[RenderedFile]:
-    zone = context.record.timezone
-    yield symlink("/etc/localtime", "timezone", f"/usr/share/zoneinfo/{zone}")
-    if context.footprint.timezone_file:
-        yield plain_file("/etc/timezone", "timezone", [zone])
+@renderer("hostid")
+def hostid(context: Context) -> Iterator[RenderedFile]:
+    if context.record.hostid is not None:
+        content = int(context.record.hostid, 16).to_bytes(4, "little")
+        yield RenderedFile(path="/etc/hostid", content=content, origin="hostid")
+
+
+@renderer("motd")
+def motd(context: Context) -> Iterator[RenderedFile]:
+    # No header: every login sees this file.
+    if context.record.motd:
+        yield plain_file("/etc/motd", "motd", context.record.motd)

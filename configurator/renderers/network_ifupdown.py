@@ -26,7 +26,7 @@ def network_ifupdown(context: Context) -> Iterator[RenderedFile]:
     yield from_template("/etc/network/interfaces", NAME, "network_ifupdown/interfaces.j2", {"ports": found})
     if footprint.init == "systemd":
         for port in found:
-            if port.mac:
+            if port.mac and not port.made:
                 path = f"/etc/systemd/network/10-sis-{port.name}.link"
                 yield from_template(path, NAME, "network_ifupdown/link.j2", {"port": port})
     if footprint.dhclient_hooks and record.nameservers and any(port.dhcp for port in found):

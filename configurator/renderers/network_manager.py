@@ -36,15 +36,18 @@ def _uuid(port: Port) -> str:
 
 
 def _family(port: Port, version: int) -> dict[str, object]:
-    """The section of one address family: method, address, routes and name servers of that family."""
-    here = bool(port.address) and port.version == version
+    """The section of one address family: method, addresses, routes and name servers of that family."""
+    here = port.of(version)
     idle = "disabled" if version == 4 else "link-local"
-    servers = [server for server in port.nameservers if (":" in server) == (version == 6)]
+    method = "manual" if here else "auto" if port.dhcp else idle
+    gateway = f",{port.gateway}" if port.gateway and port.gateway_version == version else ""
+    first = not port.addresses or port.addresses[0].version == version
     return {
         "version": version,
-        "method": "manual" if here else "auto" if port.dhcp else idle,
-        "address": port.cidr + (f",{port.gateway}" if port.gateway else "") if here else "",
+        "method": method,
+        "addresses": [ip.cidr + (gateway if at == 0 else "") for at, ip in enumerate(here)],
         "routes": [route for route in port.routes if route.version == version],
-        "servers": servers,
-        "search": port.search if here or (port.dhcp and version == 4) else (),
+        # NetworkManager refuses a connection with name servers of a family that has no address.
+        "servers": [server for server in port.nameservers if method != idle and (":" in server) == (version == 6)],
+        "search": port.search if (here and first) or (port.dhcp and version == 4) else (),
     }

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from configurator.footprint import Footprint
-from configurator.network import ports
-from configurator.rendered import RenderedFile, symlink
+from configurator.network import Port, ports
+from configurator.rendered import RenderedFile, symlink, text_file
 from configurator.renderers import Context, renderer
 from configurator.templating import from_template
 
@@ -24,13 +24,34 @@ def _speaks(footprint: Footprint) -> bool:
     return footprint.network == "networkd"
 
 
-@renderer(NAME, speaks=_speaks, owns=("/etc/systemd/network/10-sis-*.network",))
+@renderer(
+    NAME,
+    speaks=_speaks,
+    owns=(
+        "/etc/systemd/network/10-sis-*.network",
+        "/etc/systemd/network/10-sis-*.netdev",
+        "/etc/udev/rules.d/80-sis-ipoib.rules",
+    ),
+)
 def network_networkd(context: Context) -> Iterator[RenderedFile]:
     footprint = context.footprint
-    for port in ports(context.record):
+    found = [*ports(context.record)]
+    for port in found:
+        if port.made:
+            path = f"/etc/systemd/network/10-sis-{port.name}.netdev"
+            yield from_template(path, NAME, "network_networkd/netdev.j2", {"port": port})
         path = f"/etc/systemd/network/10-sis-{port.name}.network"
         yield from_template(path, NAME, "network_networkd/network.j2", {"port": port})
-    if context.record.interfaces:
+    connected = [_connected_mode(port) for port in found if port.connected]
+    if connected:
+        yield text_file("/etc/udev/rules.d/80-sis-ipoib.rules", NAME, connected)
+    if found:
         for link, unit in _LINKS:
             if unit in footprint.units:
                 yield symlink(f"/etc/systemd/system/{link}", NAME, f"{footprint.unit_dir}/{unit}")
+
+
+def _connected_mode(port: Port) -> str:
+    """networkd has no word for the mode of a found IPoIB port; udev sets it when the port appears."""
+    which = f'ATTR{{address}}=="{port.mac}"' if port.mac else f'KERNEL=="{port.name}"'
+    return f'ACTION=="add", SUBSYSTEM=="net", {which}, ATTR{{mode}}="connected"'

@@ -16,7 +16,7 @@ from configurator.footprint import Footprint, of_tree
 from configurator.record import decode
 from configurator.render import render
 from configurator.rendered import RenderedFile
-from tests.trees import FIXTURES, found, read_listing
+from tests.trees import FIXTURES, found, read_listing, reader
 
 CASES = FIXTURES / "render"
 
@@ -43,7 +43,7 @@ class Case(NamedTuple):
 
     @property
     def footprint(self) -> Footprint:
-        return of_tree(found(self.tree))
+        return of_tree(found(self.tree), reader(self.tree))
 
     def render(self) -> tuple[RenderedFile, ...]:
         return render(decode(self.record_file.read_bytes()), self.facts, self.footprint)

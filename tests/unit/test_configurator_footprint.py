@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from configurator.errors import ConfiguratorError
-from configurator.footprint import Footprint, Found, of_paths, of_root, of_tree
-from tests.trees import FIXTURES, found, make_tree, read_listing
+from configurator.footprint import Footprint, Found, Kernel, of_paths, of_root, of_tree, reader_of
+from tests.trees import FIXTURES, found, make_tree, read_listing, reader
 
 NETWORKD_UNITS = (
     "systemd-networkd.service",
     "systemd-networkd.socket",
     "systemd-networkd-wait-online.service",
     "systemd-network-generator.service",
+)
+
+
+ZONES = (
+    "America/Argentina/Buenos_Aires",
+    "America/New_York",
+    "Asia/Tokyo",
+    "Etc/GMT+12",
+    "Etc/UTC",
+    "Europe/Berlin",
+    "Europe/Madrid",
+    "UTC",
 )
 
 
@@ -34,7 +48,56 @@ def test_debian_networkd() -> None:
         merged_usr=True,
         unit_dir="/lib/systemd/system",
         units=NETWORKD_UNITS,
+        zones=ZONES,
+        locale_file="/etc/default/locale",
+        kernels=(Kernel(release="6.1.0-37-amd64"),),
     )
+
+
+def test_what_a_reader_adds() -> None:
+    listing = read_listing(FIXTURES / "render" / "trees" / "debian12-compute.json")
+    seen = of_tree(found(listing), reader(listing))
+    old, new = seen.kernels
+    assert (old.release, new.release) == ("6.1.0-9-amd64", "6.1.0-37-amd64")
+    assert (new.image, new.initrd) == ("/boot/vmlinuz-6.1.0-37-amd64", "/boot/initrd.img-6.1.0-37-amd64")
+    assert new.modules is not None
+    assert {"mlx5_core", "snd_hda_intel", "loop"} <= new.modules
+    assert new.builtin == {"virtio", "virtio_pci", "af_packet", "tpm_tis"}
+    assert seen.accounts is not None
+    assert seen.accounts.passwd.startswith("root:x:0:0:")
+    assert (seen.time, seen.chrony_conf) == ("chrony", "/etc/chrony/chrony.conf")
+    assert (seen.keyboard, seen.initramfs, seen.boot) == ("console-setup", ("initramfs-tools",), ("extlinux",))
+    assert (seen.module_tools, seen.modulefiles) == (("environment-modules", "lmod"), "/usr/share/modules/modulefiles")
+    assert seen.sudo
+    assert seen.nfs_server
+
+
+def test_module_names_of_every_packing() -> None:
+    listing = read_listing(FIXTURES / "render" / "trees" / "rhel9-compute.json")
+    kernel = of_tree(found(listing), reader(listing)).kernels[0]
+    assert kernel.modules is not None
+    assert "ib_ipoib" in kernel.modules
+    assert kernel.image == "/boot/vmlinuz-5.14.0-503.el9.x86_64"
+
+
+def test_summary_shows_no_account() -> None:
+    listing = read_listing(FIXTURES / "render" / "trees" / "debian12-compute.json")
+    told = of_tree(found(listing), reader(listing)).summary()
+    assert told["accounts"] is True
+    assert "root" not in str(told["accounts"])
+    assert "$" not in str(told)
+    assert told["kernels"][-1]["modules"] == 16  # type: ignore[index]
+
+
+def test_files_that_are_links_or_devices_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("secret")
+    root = tmp_path / "root"
+    (root / "etc").mkdir(parents=True)
+    (root / "etc/passwd").symlink_to("../../out")
+    os.mkfifo(root / "etc/group")
+    assert reader_of(root)("/etc/passwd") is None
+    assert reader_of(root)("/etc/group") is None
+    assert of_root(root).accounts is None
 
 
 @pytest.mark.parametrize(
@@ -101,9 +164,9 @@ def test_units_of_a_tree_that_enables_nothing_yet() -> None:
 
 
 def test_lookup_without_names() -> None:
-    """A head that only looks paths up sees the same, but for 2.4 kernels without modules.conf."""
+    """Who only looks paths up sees the same, but for kernels and time zones."""
     listing = found(read_listing(FIXTURES / "render" / "trees" / "debian12-networkd.json"))
-    assert of_paths(listing.get) == of_tree(listing)
+    assert of_paths(listing.get) == msgspec.structs.replace(of_tree(listing), kernels=(), zones=())
 
 
 def test_links_stay_inside(tmp_path: Path) -> None:

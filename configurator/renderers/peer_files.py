@@ -1,0 +1,44 @@
+"""The files that list the cluster, in the formats the record asks for; and the peers' ssh host keys."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+from configurator.errors import NotRenderable
+from configurator.peers import FORMATS, Same, peer_file_text
+from configurator.rendered import RenderedFile, header
+from configurator.renderers import Context, renderer
+
+
+@renderer("peer_files")
+def peer_files(context: Context) -> Iterator[RenderedFile]:
+    made: dict[str, int] = {}
+    for at, file in enumerate(context.record.peer_files):
+        path = file.path or FORMATS[file.format].path
+        first = made.setdefault(path, at)
+        if first != at:
+            raise NotRenderable(f"record.peer_files[{at}]: makes {path}, as record.peer_files[{first}] does")
+        text = f"{header('peer_files')}\n{peer_file_text(context.record, file)}"
+        yield RenderedFile(path=path, content=text.encode(), origin="peer_files")
+
+
+@renderer("known_hosts")
+def known_hosts(context: Context) -> Iterator[RenderedFile]:
+    record = context.record
+    lines = _known_hosts(Same(record.peers), record.domain)
+    if lines:
+        text = f"{header('known_hosts')}\n{lines}"
+        yield RenderedFile(path="/etc/ssh/ssh_known_hosts", content=text.encode(), origin="known_hosts")
+
+
+@functools.lru_cache(maxsize=4)
+def _known_hosts(peers: Same, domain: str) -> str:
+    """One line for each key of each peer, by id."""
+    lines = []
+    for peer in sorted(peers.peers, key=lambda peer: peer.id):
+        names = [peer.name, f"{peer.name}.{domain}"] if domain and "." not in peer.name else [peer.name]
+        for key in peer.host_keys:
+            kind, blob = key.split(" ")[:2]
+            lines.append(f"{','.join([*names, peer.address])} {kind} {blob}\n")
+    return "".join(lines)
