@@ -7,13 +7,15 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 RUN := $(VENV)/bin/
 PACKAGES := sis/system/packages.list
+RINGS := run test
 UNIT := tests/unit tests/golden tests/property
 
 help:            ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-system:          ## install the Debian packages of sis/system/packages.list that are missing
-	@missing=$$(awk '!/^#/ && NF {print $$1}' $(PACKAGES) | while read p; do \
+system:          ## install the Debian packages of sis/system/packages.list that are missing (RINGS="run test")
+	@missing=$$(awk -v rings=" $(RINGS) " '!/^#/ && NF && index(rings, " " $$3 " ") {print $$1}' $(PACKAGES) | \
+	  while read p; do \
 	    [ "$$(dpkg-query -Wf '$${db:Status-Status}' $$p 2>/dev/null)" = installed ] || echo $$p; done); \
 	if [ -n "$$missing" ]; then \
 	    echo "installing:" $$missing; \
@@ -48,8 +50,9 @@ format: venv
 	$(RUN)ruff format .
 	$(RUN)ruff check --fix .
 
-bench: venv      ## measure, side by side with rsync
-	$(RUN)python -m tests.bench
+bench: venv      ## measure, side by side with rsync, casync and ostree (BENCH=small: three minutes)
+	@$(MAKE) --no-print-directory system RINGS=bench
+	@$(RUN)python -m tests.bench
 
 clean:           ## remove what make made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .demo

@@ -1,0 +1,123 @@
+"""`make bench`: our sync beside rsync, casync and ostree, on the same two versions of an image, in one run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sis.errors import Refused, SisError
+from sis.system import locks, process
+from tests.bench import figures, limits, plot, sizes, table, trees, works
+from tests.bench.figures import Figure, Run, TreeFacts
+from tests.bench.methods import chosen
+from tests.bench.methods.method import HTTP_PORT, Scene
+from tests.bench.wire import HEAD, Wire
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+_RESULTS = _REPOSITORY / "docs" / "bench"
+_PROGRAMS = ("rsync", "casync", "ostree", "nginx", "mmdebstrap", "ip")
+
+_started = time.monotonic()
+
+
+def main() -> int:
+    """Exit code 0, or 1 when a work of ours failed or left a tree that rsync finds different."""
+    size = sizes.named(os.environ.get("BENCH") or "full")
+    methods = chosen(os.environ.get("BENCH_METHODS", "").replace(",", " ").split())
+    folder = Path(os.environ.get("BENCH_DIR") or _REPOSITORY / ".demo" / "bench").resolve() / size.name
+    _need_programs()
+    folder.mkdir(parents=True, exist_ok=True)
+    with locks.hold(folder / "lock", f"benchmark {size.name}"):
+        made = trees.make(size, folder, _say)
+        scratch = folder / "scratch"
+        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            scene = _scene(size, made, scratch)
+            with scene.wire as wire, wire.serving(_nginx(scratch), HTTP_PORT):
+                run = _describe(size, scene, folder)
+                for method in methods:
+                    for figure in works.run(method(scene), _say):
+                        run = _with(run, figure)
+                    _keep(run)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    print(table.page(run))
+    wrong = [figure for figure in run.figures if figure.method.startswith("ours") and figure.is_wrong]
+    for figure in wrong:
+        print(f"WRONG: {figure.method}, {figure.work}: {figure.fault or f'{figure.differences} paths differ'}")
+    return 1 if wrong else 0
+
+
+def _need_programs() -> None:
+    missing = [program for program in _PROGRAMS if process.find(program) is None]
+    if os.geteuid() != 0:
+        raise Refused("a benchmark makes network namespaces and whole systems", hint="run it as root")
+    if missing:
+        raise SisError(f"missing: {', '.join(missing)}", hint="make bench installs them")
+
+
+def _scene(size: sizes.Size, made: trees.Trees, scratch: Path) -> Scene:
+    for name in ("head", "nodes", "logs"):
+        (scratch / name).mkdir(parents=True)
+    return Scene(size, made, Wire(scratch / "logs"), scratch / "head", scratch / "nodes")
+
+
+def _describe(size: sizes.Size, scene: Scene, folder: Path) -> Run:
+    _say("measuring the machine")
+    facts = trees.compare(scene.trees.path("v1"), scene.trees.path("v2"))
+    return Run(
+        size=size.name,
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        machine=limits.machine(folder),
+        versions=limits.versions(),
+        tree=TreeFacts(entries=facts.entries, content_bytes=facts.content_bytes, changed_bytes=facts.changed_bytes),
+        limits=limits.measure(scene.wire, scene.nodes, scene.trees.path("v2"), size.probe_bytes),
+        figures=(),
+    )
+
+
+def _nginx(scratch: Path) -> list[str]:
+    """nginx over the head's folder, as a plain web server would be set up."""
+    folder = scratch / "nginx"
+    folder.mkdir()
+    temporary = "".join(
+        f" {name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    config = folder / "nginx.conf"
+    config.write_text(
+        f"user root; daemon off; pid {folder}/pid; error_log {folder}/error.log; worker_processes auto;\n"
+        "events { worker_connections 256; }\n"
+        f"http {{ access_log off; sendfile on; tcp_nopush on;{temporary}\n"
+        f" server {{ listen {HEAD}:{HTTP_PORT}; root {scratch}/head; }} }}\n"
+    )
+    return ["nginx", "-c", str(config), "-p", str(folder), "-e", f"{folder}/error.log"]
+
+
+def _with(run: Run, figure: Figure) -> Run:
+    _say(f"  {figure.wall_s:.2f} s, {table.size(figure.down_bytes)}{f', {figure.fault}' if figure.fault else ''}")
+    return figures.with_figure(run, figure)
+
+
+def _keep(run: Run) -> None:
+    """Results so far, so that a long run that is interrupted has not been for nothing."""
+    _RESULTS.mkdir(parents=True, exist_ok=True)
+    figures.write(run, _RESULTS / f"{run.size}.json")
+    (_RESULTS / f"{run.size}.svg").write_text(plot.svg(run))
+    (_RESULTS / f"{run.size}.md").write_text(f"{table.page(run)}\n\n![{run.size}]({run.size}.svg)\n")
+
+
+def _say(line: str) -> None:
+    print(f"{time.monotonic() - _started:7.1f}  {line}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except SisError as error:
+        details = "".join(f"\n  {line}" for line in error.details)
+        print(f"bench: {error.message}{details}" + (f"\nhint: {error.hint}" if error.hint else ""), file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,108 @@
+"""What a method is: how its head serves a version, and how its node becomes equal to one."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from sis.errors import SisError
+from sis.system import process
+from tests.bench.figures import Figure, figure
+from tests.bench.sizes import Size
+from tests.bench.trees import Trees
+from tests.bench.wire import HEAD, Wire
+
+HTTP_PORT = 8080
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Where a benchmark happens: `head` is served by nginx as http://HEAD:8080/, nodes live below `nodes`."""
+
+    size: Size
+    trees: Trees
+    wire: Wire
+    head: Path
+    nodes: Path
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node: its tree, and beside it what the method remembers of it."""
+
+    folder: Path
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "root"
+
+    @property
+    def memory(self) -> Path:
+        return self.folder / "memory"
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Method(ABC):
+    """One way to make nodes equal to versions of a tree."""
+
+    name: ClassVar[str]
+    works: ClassVar[frozenset[str]]
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.place = scene.head / self.family
+        self.place.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def family(self) -> str:
+        """The folder on the head; methods that serve the same files share it."""
+        return self.name
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[None]:
+        """What this method needs besides nginx runs while the block does."""
+        yield
+
+    def publish(self, version: str) -> list[Figure]:
+        """Have the head serve a version; nothing to do when it does. Returns what is worth a figure."""
+        return []
+
+    def begin(self, node: Node) -> None:
+        """Prepare a node that has nothing yet."""
+        node.root.mkdir(parents=True)
+        node.memory.mkdir()
+
+    def adopt(self, node: Node, version: str) -> None:  # noqa: B027  # some remember nothing
+        """The node's tree is a copy of that version: let the method know it as one it made."""
+
+    @abstractmethod
+    def commands(self, node: Node, version: str, *, full: bool = False) -> Sequence[process.Argv]:
+        """What the node runs to be equal to a version; `full`: every byte is read to be sure."""
+
+    def settle(self, node: Node) -> None:  # noqa: B027  # some work in place
+        """After the commands: put what they made at the node's root, if it is not there."""
+
+    def on_head(self, work: str, *commands: process.Argv) -> Figure:
+        """Run commands on the head, measured. Raises SisError when one fails."""
+        measured = self.scene.wire.measure(*commands, on="head")
+        if measured.fault:
+            raise SisError(f"{self.name}: {work}: {measured.fault}")
+        return figure(self.name, work, measured)
+
+
+def url(path: str) -> str:
+    """The address of a file below the head's folder."""
+    return f"http://{HEAD}:{HTTP_PORT}/{path}"
+
+
+def swap(made: Path, root: Path) -> None:
+    """Put a tree made beside the node's root in its place."""
+    shutil.rmtree(root)
+    made.rename(root)

@@ -1,0 +1,69 @@
+"""How large a benchmark is: what its two versions are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sis.errors import UsageFault
+
+
+@dataclass(frozen=True)
+class Size:
+    """The recipe of two versions. Packages of v2 come from the updated archive; `old` are only in v1, `new` in v2."""
+
+    name: str
+    packages: tuple[str, ...]
+    old: tuple[str, ...]
+    new: tuple[str, ...]
+    kernel: str | None
+    large_bytes: int
+    """Length of each of the two large files."""
+    large_edits: int
+    drifted_files: int
+    together: int
+    """Nodes that are brought up to date at once."""
+    probe_bytes: int
+    """How much is written, sent and hashed to find the limits of the machine."""
+
+
+SMALL = Size(
+    name="small",
+    packages=("python3", "perl", "openssl", "iproute2"),
+    old=("bc", "dc", "less"),
+    new=("nano", "tree", "file"),
+    kernel=None,
+    large_bytes=20_000_000,
+    large_edits=50,
+    drifted_files=50,
+    together=4,
+    probe_bytes=100_000_000,
+)
+
+FULL = Size(
+    name="full",
+    packages=(
+        *("systemd-sysv", "udev", "dbus", "initramfs-tools", "openssh-server", "openssh-client", "iproute2", "ethtool"),
+        *("g++", "gfortran", "make", "dpkg-dev", "gdb", "git", "strace", "vim", "less", "htop", "rsync", "curl"),
+        *("openmpi-bin", "libopenmpi-dev", "libhdf5-dev", "libfftw3-dev", "libopenblas-dev", "libboost-dev"),
+        *("python3-dev", "python3-numpy", "python3-scipy", "python3-venv", "perl", "perl-doc", "tcl", "ruby"),
+        *("nfs-common", "munge", "chrony", "rsyslog", "lvm2", "xfsprogs", "pciutils", "ipmitool", "openssl", "bind9"),
+        *("linux-headers-amd64", "manpages", "manpages-dev", "iputils-ping", "sudo", "man-db", "locales", "zsh"),
+    ),
+    old=("cmake", "tmux", "ganglia-monitor"),
+    new=("nginx-light", "python3-pip", "fio"),
+    kernel="linux-image-amd64",
+    large_bytes=200_000_000,
+    large_edits=200,
+    drifted_files=200,
+    together=8,
+    probe_bytes=1_000_000_000,
+)
+
+SIZES = {size.name: size for size in (SMALL, FULL)}
+
+
+def named(name: str) -> Size:
+    """The size of that name. Raises UsageFault."""
+    if name not in SIZES:
+        raise UsageFault(f"BENCH={name}: no such size", hint=f"one of {', '.join(SIZES)}")
+    return SIZES[name]

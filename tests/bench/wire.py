@@ -1,0 +1,177 @@
+"""A head and a node on one machine: two network namespaces joined by a cable that counts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import FrameType
+
+from sis.errors import SisError
+from sis.system import process
+from tests.bench import counters
+from tests.bench.figures import Measured
+from tests.vm import lab
+
+HEAD = "10.77.9.1"
+NODE = "10.77.9.2"
+DEADLINE_S = 3600.0
+_INTERFACE = "wire0"
+
+
+class Wire:
+    """Namespaces `sis-<pid>-1` (the head) and `-2` (the node). Ends what runs in them when the block is left."""
+
+    def __init__(self, folder: Path) -> None:
+        self.head = f"sis-{os.getpid()}-1"
+        self.node = f"sis-{os.getpid()}-2"
+        self._folder = folder
+        self._accounts: dict[str, counters.Account] = {}
+
+    def __enter__(self) -> Wire:
+        lab.sweep()
+        counters.sweep()
+        for signum in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(signum, _leave)
+        try:
+            self._lay()
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._remove()
+
+    @contextlib.contextmanager
+    def serving(self, argv: process.Argv, port: int) -> Iterator[None]:
+        """A program that listens on `port` of the head while the block runs. Raises SisError when it does not."""
+        output = self._folder / f"{Path(argv[0]).name}-{port}.log"
+        with process.running(self._command(self.head, argv), output=output) as program:
+            self._wait_for(port, program, output)
+            yield
+
+    def measure(self, *commands: process.Argv, on: str = "node") -> Measured:
+        """What these commands, one after the other, take on the `node` or on the `head`."""
+        return self.measure_together([commands], on=on)
+
+    def measure_together(self, chains: Sequence[Sequence[process.Argv]], *, on: str = "node") -> Measured:
+        """The same for chains of commands that run at the same time. Data not yet on disk is written out before."""
+        namespace = self.node if on == "node" else self.head
+        os.sync()
+        peak = counters.Peak()
+        with peak.watching(self._accounts[namespace]), ThreadPoolExecutor(len(chains)) as pool:
+            before, head_cpu, node_cpu = self._read()
+            started = time.perf_counter()
+            running = [pool.submit(self._chain, namespace, at, chain) for at, chain in enumerate(chains)]
+            faults = [each.result() for each in running]
+            wall_s = time.perf_counter() - started
+            after, head_cpu_after, node_cpu_after = self._read()
+        return Measured(
+            wall_s=wall_s,
+            down_bytes=after.received - before.received,
+            up_bytes=after.sent - before.sent,
+            head_cpu_s=head_cpu_after - head_cpu,
+            node_cpu_s=node_cpu_after - node_cpu,
+            rss_bytes=peak.bytes,
+            fault="; ".join(filter(None, faults)),
+        )
+
+    def speed(self, count: int) -> float:
+        """Bytes a second one TCP connection carries from head to node, nothing else being done with them."""
+        with lab.inside(self.head):
+            listening = socket.create_server((HEAD, 7))
+        with lab.inside(self.node):
+            receiving = socket.create_connection((HEAD, 7))
+        sending, _ = listening.accept()
+        with listening, receiving, sending:
+            sender = threading.Thread(target=_send, args=(sending, count))
+            started = time.perf_counter()
+            sender.start()
+            space = bytearray(1 << 20)
+            left = count
+            while left:
+                left -= receiving.recv_into(space)
+            seconds = time.perf_counter() - started
+            sender.join()
+        return count / seconds
+
+    def _lay(self) -> None:
+        for namespace in (self.head, self.node):
+            process.run(["ip", "netns", "add", namespace])
+            self._accounts[namespace] = counters.account(namespace, namespace)
+            process.run(self._inside(namespace, ["sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1"]))
+            process.run(["ip", "-n", namespace, "link", "set", "lo", "up"])
+            if namespace == self.node:
+                ends = ["ip", "-n", self.head, "link", "add", _INTERFACE, "type", "veth", "peer", "name", _INTERFACE]
+                process.run([*ends, "netns", self.node])
+        for namespace, address in ((self.head, HEAD), (self.node, NODE)):
+            process.run(["ip", "-n", namespace, "address", "add", f"{address}/30", "dev", _INTERFACE])
+            process.run(["ip", "-n", namespace, "link", "set", _INTERFACE, "up"])
+
+    def _remove(self) -> None:
+        for namespace in (self.node, self.head):
+            for pid in process.run(["ip", "netns", "pids", namespace], check=False).stdout.split():
+                if int(pid) != os.getpid():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(pid), signal.SIGKILL)
+            process.run(["ip", "netns", "delete", namespace], check=False)
+        for account in self._accounts.values():
+            account.close()
+        self._accounts.clear()
+
+    def _read(self) -> tuple[counters.Traffic, float, float]:
+        shown = process.run(["ip", "-n", self.node, "-s", "-j", "link", "show", "dev", _INTERFACE]).stdout
+        traffic = counters.parse_traffic(shown)
+        return traffic, self._accounts[self.head].cpu_s(), self._accounts[self.node].cpu_s()
+
+    def _chain(self, namespace: str, number: int, chain: Sequence[process.Argv]) -> str:
+        """Run commands until one fails. Returns what it said, or ""."""
+        output = self._folder / f"{namespace}-{number}.log"
+        for argv in chain:
+            output.unlink(missing_ok=True)
+            program = process.start(self._command(namespace, argv), output=output)
+            try:
+                code = program.wait(DEADLINE_S)
+            except BaseException:
+                process.end_group(program.pid)
+                program.wait()
+                raise
+            if code:
+                said = output.read_text(errors="replace").strip().splitlines()[-3:]
+                return f"{Path(argv[0]).name} ended with {code}: {' / '.join(said)}"[:300]
+        return ""
+
+    def _command(self, namespace: str, argv: process.Argv) -> tuple[str, ...]:
+        return self._inside(namespace, [*self._accounts[namespace].words(), *argv])
+
+    def _inside(self, namespace: str, argv: process.Argv) -> tuple[str, ...]:
+        return ("nsenter", f"--net=/run/netns/{namespace}", "--", *(os.fspath(word) for word in argv))
+
+    def _wait_for(self, port: int, program: subprocess.Popen[bytes], output: Path) -> None:
+        deadline = time.monotonic() + 30
+        while program.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError), lab.inside(self.node), socket.create_connection((HEAD, port), 0.5):
+                return
+            time.sleep(0.05)
+        said = output.read_text(errors="replace").splitlines()[-10:]
+        raise SisError(f"{output.stem} does not listen on port {port}", details=said)
+
+
+def _send(connection: socket.socket, count: int) -> None:
+    piece = bytes(1 << 20)
+    while count:
+        part = min(count, len(piece))
+        connection.sendall(memoryview(piece)[:part])
+        count -= part
+
+
+def _leave(signum: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + signum)
