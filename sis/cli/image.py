@@ -16,6 +16,7 @@ from sis.cli.output import Column, emit, emit_one, human_bytes
 from sis.errors import Corrupt, NotFound, UsageFault
 
 if TYPE_CHECKING:
+    from sis.image.delta_make import Made
     from sis.image.diff import ManifestChange
     from sis.image.model import Entry, Manifest, Ref
     from sis.image.reference import Reference, Resolved
@@ -231,14 +232,68 @@ def _problem_lines(problem: Any) -> Iterator[str]:
 @image.command()
 @click.argument("reference", metavar="NAME@GENERATION")
 @click.argument("channel")
+@click.option("--no-deltas", is_flag=True, help="Make no deltas: nodes fetch what changed as chunks.")
 @click.pass_obj
-def publish(context: Context, reference: str, channel: str) -> None:
-    """Point CHANNEL at a generation; nodes that follow it move there at their next resync."""
+def publish(context: Context, reference: str, channel: str, no_deltas: bool) -> None:
+    """Point CHANNEL at a generation; nodes that follow it move there at their next resync.
+
+    First, deltas are made from what the channel pointed to before, the last three: nodes there fetch one file.
+    """
     from sis.image import refs
 
     store = _store(context)
     wanted = _resolve(store, reference)
+    if not no_deltas:
+        from sis.image import delta_make
+
+        with _progress("deltas") as progress:
+            made = delta_make.make_for_channel(store, wanted.image, channel, wanted.version_id, progress=progress)
+        for one in made:
+            click.echo(f"delta from {one.before}: {_delta_line(one)}", err=True)
     _change_channel(context, store, wanted.image, channel, lambda ref: refs.publish(ref, wanted.generation, channel))
+
+
+@image.command()
+@click.argument("before")
+@click.argument("after")
+@click.pass_obj
+def delta(context: Context, before: str, after: str) -> None:
+    """Make the delta that leads from one version to another, as publish does for those it knows of."""
+    from sis.image import delta_make
+
+    store = _store(context)
+    old, new = _resolve(store, before), _resolve(store, after)
+    with _progress("delta") as progress:
+        made = delta_make.make(store, old.version_id, new.version_id, progress=progress)
+    if context.output != "table":
+        emit_one({"name": f"{old.version_id}-{new.version_id}", "made": _delta_row(made)}, context.output)
+    elif made is None:
+        click.echo(f"{before} → {after}: the delta is there already")
+    else:
+        click.echo(f"{before} → {after}: {_delta_line(made)}")
+
+
+def _delta_line(made: Made) -> str:
+    ways = ", ".join(f"{items} by {method}" for method, (items, _, _) in sorted(made.by_method.items()))
+    return (
+        f"{_size(made.size_bytes)} instead of {_size(made.replaces_bytes)} in chunks"
+        f" ({_size(made.output_bytes)} of content{f': {ways}' if ways else ''}; {made.seconds:.1f} s)"
+    )
+
+
+def _delta_row(made: Made | None) -> dict[str, Any] | None:
+    if made is None:
+        return None
+    return {
+        "bytes": made.size_bytes,
+        "instead_of_bytes": made.replaces_bytes,
+        "content_bytes": made.output_bytes,
+        "seconds": made.seconds,
+        "by_method": {
+            method: {"items": items, "bytes": stored, "content_bytes": content}
+            for method, (items, stored, content) in sorted(made.by_method.items())
+        },
+    }
 
 
 @image.command()

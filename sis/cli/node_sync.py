@@ -13,7 +13,6 @@ import click
 
 if TYPE_CHECKING:
     from sis.image.reference import Resolved
-    from sis.image.store import Store
     from sis.sync.engine import Outcome
     from sis.sync.model import Change, Totals
     from sis.sync.rules import PathPolicy
@@ -104,10 +103,11 @@ def _prepared(
     key: str | None,
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
     from sis.errors import NotFound, UsageFault
+    from sis.image.kept import KeptStore
     from sis.image.reference import parse, resolve
     from sis.image.store import open_store
     from sis.sync.desired import lay_over
-    from sis.sync.fetch import ChunkSource
+    from sis.sync.fetch import documents_of, open_source
 
     if where is None and image is None and root in (None, Path("/")):
         yield _as_the_head_says(full, state)
@@ -120,7 +120,7 @@ def _prepared(
         )
     if not root.is_dir():
         raise NotFound(f"no such directory: {root}", hint="--root must exist; mkdir makes an empty one to be filled")
-    store = open_store(where)
+    store = KeptStore(open_store(where), documents_of(state_of(root, state)))
     try:
         resolved = resolve(store, parse(image), key=key)
         manifest = store.manifest(resolved.version.manifest)
@@ -129,14 +129,14 @@ def _prepared(
             {
                 "want": lay_over(manifest),
                 "policy": _policy(policy, resolved),
-                "source": ChunkSource(store, manifest, store.table(resolved.version.table)),
+                "source": open_source(store, resolved.version_id, resolved.version, manifest),
                 "state": state_of(root, state),
                 "mounts": frozenset(mount.strip("/").encode("utf-8", "surrogateescape") for mount in mounts),
                 "full": full,
             },
         )
     finally:
-        _close(store)
+        store.close()
 
 
 def _as_the_head_says(full: bool, state: Path) -> tuple[Path, dict[str, Any]]:
@@ -147,7 +147,7 @@ def _as_the_head_says(full: bool, state: Path) -> tuple[Path, dict[str, Any]]:
 
     config = read_config()
     head = HeadConnection(config.head, config.node, config.secret)
-    held = held_to(head.desired(patience_s=30.0), config.head, pinned_key=config.key)
+    held = held_to(head.desired(patience_s=30.0), config.head, pinned_key=config.key, state=state)
     return (
         Path("/"),
         {
@@ -185,13 +185,6 @@ def _policy(given: str, resolved: Resolved) -> PathPolicy:
         raise NotFound(f"cannot read the policy {given}: {error.strerror}") from error
 
 
-def _close(store: Store) -> None:
-    from sis.image.remote import HttpStore
-
-    if isinstance(store, HttpStore):
-        store.close()
-
-
 def _show(outcome: Outcome, output: str, seconds: float, verb: str) -> None:
     if output == "json":
         import msgspec
@@ -225,7 +218,8 @@ def _summary(totals: Totals, changes: int, in_sync: bool, verb: str, seconds: fl
     )
     told = ", ".join(f"{count} {name}" for name, count in counts if count)
     return (
-        f"{totals.entries} entries, {changes} {verb}: {told}; {_amount(totals.bytes_fetched)} fetched,"
+        f"{totals.entries} entries, {changes} {verb}: {told}; {_amount(totals.bytes_fetched)} fetched"
+        f"{f' ({_amount(totals.bytes_delta)} of it as a delta)' if totals.bytes_delta else ''},"
         f" {_amount(totals.bytes_local)} from this machine, {seconds:.1f} s{'' if in_sync else ', not in sync'}"
     )
 

@@ -25,7 +25,9 @@ TABLE_ROW = struct.Struct("<IQII")
 
 RUN_BYTES = DIGEST_BYTES + 8
 
-_INFLATION_MAX = 1024
+INFLATION_MAX = 1024
+"""How many bytes a reader lets one compressed byte become."""
+
 _INFLATION_FREE = 64 << 20
 _LEVEL = 9
 _DOCUMENT_MAGIC = b"SISZDOC\n"
@@ -105,9 +107,9 @@ def decode_ref(data: bytes) -> Ref:
     return ref
 
 
-def compress(data: bytes) -> bytes:
+def compress(data: bytes, level: int = _LEVEL) -> bytes:
     """The stored form of a manifest or a table: a magic, the digest of what follows, one zstd frame."""
-    frame = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True, write_checksum=False).compress(data)
+    frame = zstandard.ZstdCompressor(level=level, write_content_size=True, write_checksum=False).compress(data)
     return _DOCUMENT_MAGIC + blake3(frame).digest() + frame
 
 
@@ -117,7 +119,7 @@ def decompress(stored: bytes, what: str) -> bytes:
     frame = stored[start:]
     if not stored.startswith(_DOCUMENT_MAGIC) or blake3(frame).digest() != stored[len(_DOCUMENT_MAGIC) : start]:
         raise Corrupt(f"{what} is damaged: its {len(stored)} stored bytes do not match their digest")
-    limit = min(MANIFEST_BYTES_MAX, max(_INFLATION_FREE, len(frame) * _INFLATION_MAX))
+    limit = min(MANIFEST_BYTES_MAX, max(_INFLATION_FREE, len(frame) * INFLATION_MAX))
     try:
         size = zstandard.frame_content_size(frame)
         if size < 0 or size > limit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import random
 import re
@@ -12,11 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from sis.errors import Corrupt, SisError, Unreachable
-from sis.image.store import PIECE_BYTES, DocumentStore, immutable_name
+from sis.image.store import PIECE_BYTES, Beginning, DocumentStore, Tagged, immutable_name
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 30.0
@@ -35,6 +36,7 @@ _SKIPPED_MAX = 64 << 20
 """How much a server that ignores ranges may make us read past, before it is told off."""
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{1,200}"')
 _AGAIN = frozenset((408, 425, 429, 500, 502, 503, 504))
 
 
@@ -54,6 +56,9 @@ class Limits:
     read_s: float = READ_TIMEOUT_S
     attempts: int = ATTEMPTS
     backoff_s: float = BACKOFF_S
+
+
+_T = TypeVar("_T")
 
 
 class _Answer(NamedTuple):
@@ -94,6 +99,24 @@ class HttpStore(DocumentStore):
                 return found
         return None
 
+    def whole_unless(self, name: str, limit: int, tag: str | None) -> Tagged | None:
+        for base in self._bases():
+            found = self._whole_tagged(urljoin(base, name), limit, tag)
+            if found is not None:
+                self._base = base
+                return found
+        return None
+
+    def begin(self, name: str, limit: int) -> Beginning | None:
+        immutable_name(name)
+        for base in self._bases():
+            url = urljoin(base, name)
+            found = self._patiently(url, functools.partial(self._begin, url, limit))
+            if found is not None:
+                self._base = base
+                return found
+        return None
+
     def read(self, name: str, offset: int, length: int) -> Iterator[bytes]:
         """A range of an immutable file, in pieces as they arrive. Broken off, only the rest is asked for again."""
         immutable_name(name)
@@ -114,12 +137,18 @@ class HttpStore(DocumentStore):
         return (self._base,) if self._base else (self.url, urljoin(self.url, "store/"))
 
     def _whole(self, url: str, limit: int) -> bytes | None:
-        def attempt() -> bytes | None:
-            answer = self._get(url, {})
+        found = self._whole_tagged(url, limit, None)
+        return None if found is None else found.data
+
+    def _whole_tagged(self, url: str, limit: int, tag: str | None) -> Tagged | None:
+        def attempt() -> Tagged | None:
+            answer = self._get(url, {} if tag is None else {"If-None-Match": tag})
             with self._finished(answer):
                 if answer.response.status in (404, 410):
                     _drain(answer, self.limits)
                     return None
+                if tag is not None and answer.response.status == 304:
+                    return Tagged(None, tag)
                 _expect(answer.response, url, 200)
                 data = _read_at_most(answer.response, limit + 1, _Pace(self.limits))
                 if len(data) > limit:
@@ -127,9 +156,25 @@ class HttpStore(DocumentStore):
                 announced = answer.response.headers.get("Content-Length")
                 if announced is not None and announced.isdigit() and len(data) != int(announced):
                     raise _Retry(f"{len(data)} of {announced} bytes")
-                return data
+                return Tagged(data, _tag_of(answer.response))
 
         return self._patiently(url, attempt)
+
+    def _begin(self, url: str, limit: int) -> Beginning | None:
+        answer = self._get(url, {"Range": f"bytes=0-{limit - 1}"})
+        with self._finished(answer):
+            response = answer.response
+            if response.status in (404, 410):
+                _drain(answer, self.limits)
+                return None
+            if response.status == 416:
+                return Beginning(b"", 0)
+            _expect(response, url, 206, 200)
+            size = _size_of(response)
+            data = _read_at_most(response, min(limit, size), _Pace(self.limits))
+            if len(data) != min(limit, size):
+                raise _Retry(f"{len(data)} of {min(limit, size)} bytes")
+            return Beginning(data, size)
 
     def _range(self, fetch: _Range) -> Iterator[bytes]:
         """The pieces of a range; nothing at all if there is no such file."""
@@ -173,7 +218,7 @@ class HttpStore(DocumentStore):
                 yield piece
         return True
 
-    def _patiently(self, url: str, attempt: Callable[[], bytes | None]) -> bytes | None:
+    def _patiently(self, url: str, attempt: Callable[[], _T]) -> _T:
         failures = 0
         while True:
             try:
@@ -336,6 +381,23 @@ def _check_content_range(response: http.client.HTTPResponse, fetch: _Range) -> N
         raise _Retry(f"asked for bytes from {fetch.at}, got {text[:60]!r}")
     if match[3] != "*" and int(match[3]) < fetch.at + fetch.rest:
         raise Corrupt(f"{fetch.url} is {match[3]} bytes long, shorter than {fetch.at + fetch.rest}")
+
+
+def _size_of(response: http.client.HTTPResponse) -> int:
+    """The length of the file that an answer begins."""
+    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if response.status == 206 and match is not None and int(match[1]) == 0 and match[3] != "*":
+        return int(match[3])
+    announced = response.headers.get("Content-Length", "")
+    if response.status == 200 and announced.isascii() and announced.isdigit():
+        return int(announced)
+    raise _Retry(f"asked for the beginning, got {response.headers.get('Content-Range', '')[:60]!r}")
+
+
+def _tag_of(response: http.client.HTTPResponse) -> str | None:
+    """Its entity tag, if it is one we can send back."""
+    tag = response.headers.get("ETag", "")
+    return tag if _ENTITY_TAG.fullmatch(tag) else None
 
 
 def _skip_to(response: http.client.HTTPResponse, fetch: _Range, pace: _Pace) -> None:

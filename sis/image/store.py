@@ -8,7 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sis.errors import Corrupt, NotFound, SisError
 from sis.image import codec, sign
@@ -39,7 +39,22 @@ class Store(Protocol):
     def manifest(self, digest: str) -> Manifest: ...
     def table(self, digest: str) -> ChunkTable: ...
     def dictionary(self, digest: bytes) -> bytes: ...
+    def begin(self, name: str, limit: int) -> Beginning | None: ...
     def read(self, name: str, offset: int, length: int) -> Iterator[bytes]: ...
+
+
+class Beginning(NamedTuple):
+    """The first bytes of a file, and how long all of it is."""
+
+    data: bytes
+    size_bytes: int
+
+
+class Tagged(NamedTuple):
+    """A file as it is now with its entity tag; `data` None: it is the one the caller has."""
+
+    data: bytes | None
+    tag: str | None
 
 
 class DocumentStore(ABC):
@@ -48,6 +63,25 @@ class DocumentStore(ABC):
     @abstractmethod
     def whole(self, name: str, limit: int) -> bytes | None:
         """The file `name` ("manifests/<hex>"), at most `limit` bytes; None if there is none. Raises Unreachable."""
+
+    def whole_unless(self, name: str, limit: int, tag: str | None) -> Tagged | None:  # noqa: ARG002
+        """Like `whole` for a file that may change, unless it still is the one that had the entity tag `tag`.
+
+        None if there is none. A store that knows no tags gives it every time.
+        """
+        data = self.whole(name, limit)
+        return None if data is None else Tagged(data, None)
+
+    @abstractmethod
+    def begin(self, name: str, limit: int) -> Beginning | None:
+        """At most the first `limit` bytes of an immutable file, and its length; None if there is none."""
+
+    @abstractmethod
+    def read(self, name: str, offset: int, length: int) -> Iterator[bytes]:
+        """A range of an immutable file, in pieces. Raises Corrupt if the file is missing or ends before the range."""
+
+    def close(self) -> None:  # noqa: B027 - most stores hold nothing open
+        """Let go of connections."""
 
     def opened(self, image: str, *, key: str | None = None, seen_sequence: int = 0) -> Opened:
         """An image's ref and how far it can be trusted; see `sign.unseal`. Raises NotFound for an unknown image."""
@@ -133,8 +167,16 @@ class LocalStore(DocumentStore):
             raise Corrupt(f"{self.path / name} is longer than {limit} bytes")
         return data
 
+    def begin(self, name: str, limit: int) -> Beginning | None:
+        try:
+            with open(self.path / immutable_name(name), "rb") as file:
+                return Beginning(file.read(limit), os.fstat(file.fileno()).st_size)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise Corrupt(f"{name} cannot be read: {error.strerror}") from error
+
     def read(self, name: str, offset: int, length: int) -> Iterator[bytes]:
-        """A range of an immutable file, in pieces. Raises Corrupt if the file is missing or ends before the range."""
         path = self.path / immutable_name(name)
         try:
             handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -257,7 +299,7 @@ def immutable_name(name: str) -> str:
     return name
 
 
-def open_store(where: str) -> Store:
+def open_store(where: str) -> DocumentStore:
     """A store to read: a head's URL, the URL of a plain copy of a store, or a directory (a store or a state)."""
     if where.startswith(("http://", "https://")):
         from sis.image.remote import HttpStore

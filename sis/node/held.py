@@ -7,13 +7,14 @@ from pathlib import Path
 from urllib.parse import urljoin
 
 from sis.errors import Corrupt
+from sis.image.kept import KeptStore
 from sis.image.model import Version
 from sis.image.policy import Policy
 from sis.image.store import Store, open_store
 from sis.sync import engine
 from sis.sync.desired import DesiredTree, lay_over
 from sis.sync.engine import Observer, Outcome
-from sis.sync.fetch import ChunkSource
+from sis.sync.fetch import ChunkSource, documents_of, open_source
 from sis.wire import Desired
 
 
@@ -67,12 +68,14 @@ class Held:
         )
 
 
-def held_to(desired: Desired, head_url: str, *, pinned_key: str | None) -> Held:
+def held_to(desired: Desired, head_url: str, *, pinned_key: str | None, state: Path | None = None) -> Held:
     """Read the version and manifest `desired` names and lay the node's own files over it.
 
-    With a pinned key the image's signed ref must name that very version; every further read is bound to it by hash.
+    What is kept in `state` from earlier runs is not fetched again, and newer versions of it come as deltas. With a
+    pinned key the image's signed ref must name that very version; every further read is bound to it by hash.
     """
-    store = open_store(urljoin(head_url.rstrip("/") + "/", desired.store))
+    remote = open_store(urljoin(head_url.rstrip("/") + "/", desired.store))
+    store = KeptStore(remote, None if state is None else documents_of(state))
     _check_signature(store, desired, pinned_key)
     version = store.version(desired.version)
     manifest = store.manifest(version.manifest)
@@ -81,7 +84,7 @@ def held_to(desired: Desired, head_url: str, *, pinned_key: str | None) -> Held:
         version=version,
         want=lay_over(manifest, desired.layer),
         policy=Policy(version.policy),
-        source=ChunkSource(store, manifest, store.table(version.table)),
+        source=open_source(store, desired.version, version, manifest),
     )
 
 

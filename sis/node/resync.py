@@ -40,7 +40,7 @@ def resync(
     try:
         with teller.stage("desired") as progress:
             desired = head.desired()
-            held = held_to(desired, config.head, pinned_key=config.key)
+            held = held_to(desired, config.head, pinned_key=config.key, state=STATE)
             progress.summary = f"{desired.image}@{desired.generation}"
         outcome = held.check(root, STATE, full=full) if kind == "check" else _make_equal(root, held, full, teller)
         report = _report(kind, held, outcome, started, time.monotonic() - clock, order)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import logging
@@ -21,6 +22,7 @@ from sis.image.model import Kind
 from sis.sync import index
 from sis.sync.apply import Applied, apply, is_as_desired
 from sis.sync.compare import Comparison, compare
+from sis.sync.deltas import DeltaUse
 from sis.sync.desired import DesiredTree
 from sis.sync.faults import explained, fault_of
 from sis.sync.fetch import ChunkSource, Fetching
@@ -89,9 +91,12 @@ def check(
     """
     with _opened(root) as tree, explained("looking at the tree"):
         survey = _survey(tree, root, want, policy, state, full, mounts, retain)
-        plan = _plan(tree, want, survey, source)
+        by_delta = _by_delta(tree, survey, source)
+        plan = _plan(tree, want, survey, source, by_delta)
         _remember_what_was_verified(state, want, survey)
-    return _told(plan, survey)
+        if source is not None and survey.comparison.in_sync:
+            source.settle(state)
+    return _told(plan, survey, source, by_delta)
 
 
 def sync(
@@ -124,7 +129,8 @@ def sync(
     with locks.hold(state / "lock", f"sync of {root}"), _opened(root) as tree, _sole_writer(tree, root):
         with explained("looking at the tree"):
             survey = _survey(tree, root, want, policy, state, full, mounts, retain)
-            plan = _plan(tree, want, survey, source)
+            by_delta = _by_delta(tree, survey, source)
+            plan = _plan(tree, want, survey, source, by_delta)
         with Stage(tree, survey.observed, _progress(plan, observe)) as stage:
             with explained("preparing the staging directory"):
                 stage.keep_only(plan.files)
@@ -132,15 +138,18 @@ def sync(
             if plan.is_empty:
                 stage.discard()
                 _remember_what_was_verified(state, want, survey)
-                return _told(plan, survey)
-            fetched = _make_ready(stage, plan, want, source)
+                source.settle(state)
+                return _told(plan, survey, source, by_delta)
+            fetched = _make_ready(stage, plan, want, source, by_delta)
             index.intend(state, (want.entries[path] for path in survey.comparison.node_paths))
             with explained("putting the new files in place"):
                 applied = apply(tree, plan, stage, survey.observed.areas)
             with explained("looking at what was placed"):
                 changed_meanwhile = _remember(tree, state, want, survey, applied)
-        totals = _final_totals(plan, stage, fetched)
-    return _done(plan, survey, totals, (*changed_meanwhile, *applied.not_empty))
+        source.settle(state)
+        totals = _final_totals(plan, stage, fetched, by_delta)
+    told = _told(plan, survey, source, by_delta)
+    return _done(told, survey, totals, (*changed_meanwhile, *applied.not_empty))
 
 
 def _survey(
@@ -171,15 +180,29 @@ def _survey(
     return _Survey(rules, remembered, observed, comparison, live)
 
 
-def _plan(tree: Beneath, want: DesiredTree, survey: _Survey, source: ChunkSource | None) -> Plan:
+def _by_delta(tree: Beneath, survey: _Survey, source: ChunkSource | None) -> DeltaUse | None:
+    if source is None or source.delta is None or not survey.comparison.to_do:
+        return None
+    return DeltaUse(source.delta, tree, survey.observed, source.stored_bytes)
+
+
+def _plan(
+    tree: Beneath, want: DesiredTree, survey: _Survey, source: ChunkSource | None, by_delta: DeltaUse | None
+) -> Plan:
     comparison = survey.comparison
     local = locate(tree, survey.observed, comparison, want.blobs) if source and comparison.to_do else _NOWHERE
-    stored_bytes = source.stored_bytes if source else _unknown
-    return make_plan(want.entries, survey.observed, comparison, survey.rules, local, want.blobs, stored_bytes)
+    stored_bytes = by_delta.cost if by_delta else source.stored_bytes if source else _unknown
+    plan = make_plan(want.entries, survey.observed, comparison, survey.rules, local, want.blobs, stored_bytes)
+    if by_delta is None:
+        return plan
+    totals = msgspec.structs.replace(plan.totals, bytes_delta=by_delta.estimate(plan.to_fetch))
+    return dataclasses.replace(plan, totals=totals)
 
 
-def _make_ready(stage: Stage, plan: Plan, want: DesiredTree, source: ChunkSource) -> int:
-    """Stage every new file: from this node, from the layer, and the rest fetched. Returns the bytes fetched.
+def _make_ready(stage: Stage, plan: Plan, want: DesiredTree, source: ChunkSource, by_delta: DeltaUse | None) -> int:
+    """Stage every new file: from this node, from the layer, by the delta, and the rest fetched as chunks.
+
+    Returns the bytes of these chunks.
 
     Out of room or with a disk error the staging directories are removed; after any other fault they are kept, so that
     the next run goes on from there.
@@ -187,6 +210,10 @@ def _make_ready(stage: Stage, plan: Plan, want: DesiredTree, source: ChunkSource
     fetching = None
     try:
         stage.make(plan.files, want.blobs)
+        if stage.missing and by_delta is not None:
+            with contextlib.closing(by_delta.make(stage.missing)) as made:
+                for digest, data in made:
+                    stage.put(digest, data)
         if stage.missing:
             fetching = Fetching(source, stage.missing)
             with contextlib.closing(iter(fetching)) as arrived:
@@ -293,26 +320,32 @@ def _progress(plan: Plan, observer: Observer | None) -> Callable[[int], None]:
     return moved
 
 
-def _final_totals(plan: Plan, stage: Stage, fetched: int) -> Totals:
+def _final_totals(plan: Plan, stage: Stage, fetched: int, by_delta: DeltaUse | None) -> Totals:
     counts = stage.counts
+    delta_bytes = by_delta.bytes_fetched if by_delta else 0
     return msgspec.structs.replace(
-        plan.totals, bytes_fetched=fetched, bytes_local=counts.local + counts.resumed, bytes_written=counts.written
+        plan.totals,
+        bytes_fetched=fetched + delta_bytes,
+        bytes_delta=delta_bytes,
+        bytes_local=counts.local + counts.resumed,
+        bytes_written=counts.written,
     )
 
 
-def _told(plan: Plan, survey: _Survey) -> Outcome:
+def _told(plan: Plan, survey: _Survey, source: ChunkSource | None, by_delta: DeltaUse | None) -> Outcome:
+    of_source = source.notices if source and plan.to_fetch else ()
+    of_delta = by_delta.notices() if by_delta else ()
     return Outcome(
         changes=plan.changes,
         totals=plan.totals,
         in_sync=survey.comparison.in_sync,
         boot_changed=plan.boot_changed,
         reboot_needed=survey.live and plan.reboot_worthy,
-        notices=survey.comparison.notices,
+        notices=(*survey.comparison.notices, *of_source, *of_delta),
     )
 
 
-def _done(plan: Plan, survey: _Survey, totals: Totals, changed_meanwhile: tuple[bytes, ...]) -> Outcome:
-    told = _told(plan, survey)
+def _done(told: Outcome, survey: _Survey, totals: Totals, changed_meanwhile: tuple[bytes, ...]) -> Outcome:
     notices = [f"{show_path(path)} was changed by someone else meanwhile: run it again" for path in changed_meanwhile]
     unmended = any(difference.action == "keep" for difference in survey.comparison.told)
     return msgspec.structs.replace(

@@ -43,6 +43,8 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     reported: int = 0
     bytes_fetched: int = 0
     """Payload bytes that came over the wire."""
+    bytes_delta: int = 0
+    """Of these, how many came as a delta; the others as chunks."""
     bytes_local: int = 0
     """Content bytes taken from what the node already had."""
     bytes_written: int = 0

@@ -1,0 +1,105 @@
+"""Open the delta between two versions in a store: its head checked, version, manifest and table made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from sis.errors import Corrupt
+from sis.image import codec, delta, patches
+from sis.image.delta import DOCUMENT_BYTES_MAX, HEADER, Head, Header, Placed, name_of
+from sis.image.model import ChunkTable, Entry, Manifest
+from sis.image.store import DocumentStore
+
+BEGINNING_BYTES = 32 << 10
+"""What is asked for first: all of the delta of an ordinary night, the head of many another."""
+
+
+@dataclass(frozen=True)
+class OpenDelta:
+    """A delta whose header and head are checked. `beginning` is what of the file came with them."""
+
+    store: DocumentStore = field(repr=False)
+    name: str
+    header: Header
+    head: Head
+    beginning: bytes = field(repr=False)
+
+    @property
+    def bytes_read(self) -> int:
+        return len(self.beginning)
+
+    def version_bytes(self, before: bytes) -> bytes | None:
+        """The newer version's record, of the older one's bytes; None if it does not travel here. To be checked."""
+        return _patched(self.head.version, before, "the version in the delta")
+
+    def manifest_bytes(self, before: bytes) -> bytes | None:
+        """The newer manifest's canonical bytes, of the older one's; None if it does not travel here. To be checked."""
+        return _patched(self.head.manifest, before, "the manifest in the delta")
+
+    def table(self, before: ChunkTable, manifests: tuple[Manifest, Manifest]) -> ChunkTable | None:
+        """The newer chunk table; None if it does not travel here. To be checked."""
+        if not self.head.table.rows and self.head.items:
+            return None
+        return delta.join_table(self.head.table, before, manifests)
+
+    def bound(self, before: Manifest, after: Manifest) -> Delta:
+        """The delta with its items placed between two manifests. Raises Corrupt if it is not theirs."""
+        return Delta(self, before.entries, delta.place(self.head, self.header, before, after))
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A delta ready to be used: the older version's entries, and the items in the order they lie in the file."""
+
+    opened: OpenDelta
+    entries: tuple[Entry, ...] = field(repr=False)
+    items: tuple[Placed, ...] = field(repr=False)
+
+    @cached_property
+    def number_of(self) -> dict[bytes, int]:
+        """By chunk digest, the number of the item it comes out of."""
+        return {chunk.digest: number for number, placed in enumerate(self.items) for chunk in placed.chunks}
+
+    def read(self, offset: int, length: int) -> Iterator[bytes]:
+        """A range of the file; what came with its head is not fetched again."""
+        held = self.opened.beginning[offset : offset + length]
+        if held:
+            yield held
+        if len(held) < length:
+            yield from self.opened.store.read(self.opened.name, offset + len(held), length - len(held))
+
+
+def open_delta(store: DocumentStore, before: str, after: str) -> OpenDelta | None:
+    """The delta between two version ids; None if the store has none. Raises Corrupt, Unreachable."""
+    name = name_of(before, after)
+    found = store.begin(name, BEGINNING_BYTES)
+    if found is None:
+        return None
+    header = delta.decode_header(found.data, before, after, found.size_bytes)
+    beginning = found.data
+    if len(beginning) < header.items_offset:
+        beginning += b"".join(store.read(name, len(beginning), header.items_offset - len(beginning)))
+    head = delta.decode_head(beginning[HEADER.size : header.items_offset], header)
+    return OpenDelta(store, name, header, head, beginning)
+
+
+def decode_item(placed: Placed, payload: bytes, base: bytes) -> list[tuple[bytes, bytes]]:
+    """The (digest, chunk) pairs of an item, each proved by its digest. Raises Corrupt."""
+    delta.check_payload(placed, payload)
+    return delta.split(placed, patches.decode(placed.item.method, payload, base, placed.size))
+
+
+def _patched(patch: bytes, before: bytes, what: str) -> bytes | None:
+    if not patch:
+        return None
+    limit = min(DOCUMENT_BYTES_MAX, 2 * len(before) + codec.INFLATION_MAX * len(patch))
+    return patches.inflate(patch, limit, what, before)
+
+
+def must_be(data: bytes, digest: str, what: str) -> bytes:
+    """`data`, if it has this digest. Raises Corrupt."""
+    if codec.digest_of(data) != digest:
+        raise Corrupt(f"{what} in the delta is damaged: it does not come out as {digest[:12]}")
+    return data

@@ -1,0 +1,236 @@
+"""A store around a store that keeps what a node needs again: ref, version, manifest, table. Newer ones come as deltas.
+
+An unchanged night then is one conditional GET of the ref. What is kept is checked like what is fetched, at every use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from sis.errors import Corrupt, NotFound, SisError, Unreachable
+from sis.image import codec
+from sis.image.delta_read import Delta, OpenDelta, must_be, open_delta
+from sis.image.model import Version
+from sis.image.store import VERSION_BYTES_MAX, Beginning, DocumentStore
+from sis.system.files import atomic_write, make_dirs
+
+_FOLDERS = ("versions", "manifests", "tables")
+_APPLIED = "applied"
+_TAG = ".tag"
+_TAG_BYTES_MAX = 256
+_FILES_MAX = 12
+"""Kept files a folder; when there are more, as after checks against many versions, the oldest go."""
+
+_FAST_LEVEL = 1
+
+log = logging.getLogger(__name__)
+
+
+class KeptStore(DocumentStore):
+    """Reads `store`, and keeps documents in the directory `folder`; without one, in memory until `settle`.
+
+    The folder also says which version the tree was last made equal to, so that the delta from it is asked for first.
+    `notices` has a sentence for each delta that could not be used.
+    """
+
+    def __init__(self, store: DocumentStore, folder: Path | None = None) -> None:
+        self.inner = store
+        self.folder = folder
+        self.notices: list[str] = []
+        self._memory: dict[str, bytes] = {}
+        self._opened: dict[str, OpenDelta | None] = {}
+
+    # Reading.
+
+    def whole(self, name: str, limit: int) -> bytes | None:
+        folder = name.partition("/")[0]
+        if folder == "refs":
+            return self._ref(name, limit)
+        if folder not in _FOLDERS:
+            return self.inner.whole(name, limit)
+        kept = self._kept(name, limit)
+        if kept is not None:
+            return kept
+        data = self.inner.whole(name, limit)
+        if data is not None:
+            self._keep(name, data)
+        return data
+
+    def begin(self, name: str, limit: int) -> Beginning | None:
+        return self.inner.begin(name, limit)
+
+    def read(self, name: str, offset: int, length: int) -> Iterator[bytes]:
+        return self.inner.read(name, offset, length)
+
+    def close(self) -> None:
+        self.inner.close()
+
+    def version(self, version_id: str) -> Version:
+        self._learn(version_id)
+        try:
+            return super().version(version_id)
+        except Corrupt:
+            if not self._forget(f"versions/{version_id}"):
+                raise
+            return super().version(version_id)
+
+    def _document(self, name: str, digest: str) -> bytes:
+        try:
+            return super()._document(name, digest)
+        except Corrupt:
+            if not self._forget(name):
+                raise
+            return super()._document(name, digest)
+
+    def _no_image(self, image: str) -> NotFound:
+        return self.inner._no_image(image)
+
+    def _ref(self, name: str, limit: int) -> bytes | None:
+        kept = self._kept(name, limit)
+        tag = self._kept(name + _TAG, _TAG_BYTES_MAX) if kept is not None else None
+        found = self.inner.whole_unless(name, limit, tag.decode("latin-1") if tag else None)
+        if found is None or found.data is None:
+            return None if found is None else kept
+        self._drop(name + _TAG)
+        self._keep(name, found.data)
+        if found.tag is not None:
+            self._keep(name + _TAG, found.tag.encode("latin-1"))
+        return found.data
+
+    # Deltas.
+
+    @property
+    def applied(self) -> str | None:
+        """The id of the version the tree was last made equal to."""
+        data = self._kept(_APPLIED, 64)
+        text = data.decode("latin-1") if data else ""
+        return text if codec.HEX_DIGEST.fullmatch(text) else None
+
+    def delta(self, version_id: str) -> Delta | None:
+        """The delta from the version applied to another, if the store has one that is sound."""
+        before = self.applied
+        opened = self._open(version_id)
+        if before is None or opened is None:
+            return None
+        try:
+            return opened.bound(
+                self.manifest(self.version(before).manifest), self.manifest(self.version(version_id).manifest)
+            )
+        except (Corrupt, NotFound) as error:
+            self._refuse(version_id, error)
+            return None
+
+    def _learn(self, version_id: str) -> None:
+        """Make a version's documents from the delta that leads to it, where they are not kept and that works."""
+        if self._kept(f"versions/{version_id}", 1 << 30) is not None:
+            return
+        before = self.applied
+        opened = self._open(version_id)
+        if before is None or opened is None:
+            return
+        try:
+            self._learn_from(opened, before, version_id)
+        except (Corrupt, NotFound) as error:
+            self._refuse(version_id, error)
+
+    def _learn_from(self, opened: OpenDelta, before: str, version_id: str) -> None:
+        old = super().version(before)
+        old_record = self.whole(f"versions/{before}", VERSION_BYTES_MAX)
+        record = opened.version_bytes(old_record) if old_record is not None else None
+        if record is None:
+            return
+        new = codec.decode_version(must_be(record, version_id, "the version"))
+        manifest = self.manifest(old.manifest)
+        data = opened.manifest_bytes(codec.encode_manifest(manifest))
+        if data is not None:
+            after = codec.decode_manifest(must_be(data, new.manifest, "the manifest"))
+            table = opened.table(self.table(old.table), (manifest, after))
+            self._keep(f"manifests/{new.manifest}", codec.compress(data, _FAST_LEVEL))
+            if table is not None:
+                rows = must_be(codec.encode_table(table), new.table, "the chunk table")
+                self._keep(f"tables/{new.table}", codec.compress(rows, _FAST_LEVEL))
+        self._keep(f"versions/{version_id}", record)
+
+    def _open(self, version_id: str) -> OpenDelta | None:
+        before = self.applied
+        if before is None or before == version_id:
+            return None
+        if version_id not in self._opened:
+            self._opened[version_id] = None
+            try:
+                self._opened[version_id] = open_delta(self.inner, before, version_id)
+            except (Corrupt, Unreachable) as error:
+                self._refuse(version_id, error)
+            else:
+                if self._opened[version_id] is None:
+                    self.notices.append(f"the store has no delta from {before[:12]} to {version_id[:12]}")
+        return self._opened[version_id]
+
+    def _refuse(self, version_id: str, error: SisError) -> None:
+        self._opened[version_id] = None
+        self.notices.append(f"the delta to {version_id[:12]} is not used: {error.message}")
+
+    # Keeping.
+
+    def settle(self, version_id: str, folder: Path | None = None) -> None:
+        """The tree is equal to a version now: keep its documents (in `folder`, from here on), and no other's."""
+        if folder is not None and folder != self.folder:
+            self.folder = folder
+            memory, self._memory = self._memory, {}
+            for name, data in memory.items():
+                self._keep(name, data)
+        version = self.version(version_id)
+        wanted = {f"versions/{version_id}", f"manifests/{version.manifest}", f"tables/{version.table}"}
+        self._keep(_APPLIED, version_id.encode())
+        for name in self._names():
+            if name not in wanted:
+                self._drop(name)
+
+    def _names(self) -> list[str]:
+        if self.folder is None:
+            return [name for name in self._memory if name.partition("/")[0] in _FOLDERS]
+        return [f"{folder}/{path.name}" for folder in _FOLDERS for path in (self.folder / folder).glob("*")]
+
+    def _kept(self, name: str, limit: int) -> bytes | None:
+        if self.folder is None:
+            return self._memory.get(name)
+        try:
+            with (self.folder / name).open("rb") as file:
+                data = file.read(limit + 1)
+        except OSError:
+            return None
+        return data if len(data) <= limit else None
+
+    def _keep(self, name: str, data: bytes) -> None:
+        if self.folder is None:
+            self._memory[name] = data
+            return
+        path = self.folder / name
+        try:
+            make_dirs(path.parent, mode=0o700)
+            self._make_room(path.parent)
+            atomic_write(path, data, mode=0o600)
+        except OSError as error:
+            log.warning("%s cannot be kept (%s): it is fetched again next time", path, error.strerror)
+
+    def _make_room(self, folder: Path) -> None:
+        if folder == self.folder:
+            return
+        by_age = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+        for path in by_age[: max(0, len(by_age) - _FILES_MAX + 1)]:
+            path.unlink(missing_ok=True)
+
+    def _forget(self, name: str) -> bool:
+        """Drop a kept file that turned out to be damaged. False if there was none."""
+        was_kept = self._kept(name, 1 << 30) is not None
+        self._drop(name)
+        return was_kept
+
+    def _drop(self, name: str) -> None:
+        self._memory.pop(name, None)
+        if self.folder is not None:
+            with contextlib.suppress(OSError):
+                (self.folder / name).unlink()

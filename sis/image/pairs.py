@@ -1,0 +1,94 @@
+"""Which old file a new one is most like: by path, by content, by path with its numbers alike, by name and size."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+
+from sis.image.codec import RUN_BYTES
+from sis.image.model import DIGEST_BYTES, HOLE, Entry, Kind, Manifest
+
+_NUMBERS = re.compile(rb"[0-9]+")
+_ALIKE_MAX = 16
+"""A name that more old files than this have says nothing."""
+
+_SIZE_FACTOR_MAX = 4
+
+
+class Pairing:
+    """The files of an older manifest, ready to be asked for the old self of a new file."""
+
+    def __init__(self, before: Manifest, after: Manifest) -> None:
+        self._entries = before.entries
+        self._staying = {entry.path for entry in after.entries}
+        self._by_path: dict[bytes, int] = {}
+        self._by_chunk: dict[bytes, int] = {}
+        self._by_shape: defaultdict[bytes, list[int]] = defaultdict(list)
+        self._by_place: defaultdict[bytes, list[int]] = defaultdict(list)
+        self._by_name: defaultdict[bytes, list[int]] = defaultdict(list)
+        for number, entry in enumerate(before.entries):
+            if entry.kind is Kind.FILE and entry.size:
+                self._add(number, entry)
+
+    def _add(self, number: int, entry: Entry) -> None:
+        self._by_path[entry.path] = number
+        for digest in _digests(entry):
+            self._by_chunk.setdefault(digest, number)
+        shape = _shape(entry.path)
+        self._by_shape[shape].append(number)
+        self._by_place[_place(shape)].append(number)
+        self._by_name[_name(shape)].append(number)
+
+    def old_self(self, entry: Entry) -> int | None:
+        """The number of the old entry that `entry` is most likely made from; None if nothing is like it."""
+        same = self._by_path.get(entry.path)
+        if same is not None:
+            return same
+        holding = Counter(self._by_chunk[digest] for digest in _digests(entry) if digest in self._by_chunk)
+        if holding:
+            return max(holding, key=lambda number: (holding[number], -number))
+        shape = _shape(entry.path)
+        found = self._nearest(entry, self._by_shape.get(shape, ()), lambda _: True)
+        if found is None:
+            alike = self._by_place.get(_place(shape), ())
+            found = self._nearest(entry, alike if len(alike) <= _ALIKE_MAX else (), self._is_near_in_size(entry))
+        if found is None:
+            alike = self._by_name.get(_name(shape), ())
+            found = self._nearest(entry, alike if len(alike) <= _ALIKE_MAX else (), self._is_near_in_size(entry))
+        return found
+
+    def _nearest(self, entry: Entry, numbers: Iterable[int], fits: Callable[[Entry], bool]) -> int | None:
+        """The one that is gone from the newer tree rather than one that stays, the nearest in size, the first."""
+        entries = self._entries
+        fitting = [number for number in numbers if fits(entries[number])]
+        return min(
+            fitting,
+            key=lambda at: (entries[at].path in self._staying, abs(entries[at].size - entry.size), at),
+            default=None,
+        )
+
+    def _is_near_in_size(self, entry: Entry) -> Callable[[Entry], bool]:
+        def near(old: Entry) -> bool:
+            return max(old.size, entry.size) <= _SIZE_FACTOR_MAX * min(old.size, entry.size)
+
+        return near
+
+
+def _digests(entry: Entry) -> Iterable[bytes]:
+    raw = entry.chunks
+    digests = (raw[at : at + DIGEST_BYTES] for at in range(0, len(raw), RUN_BYTES))
+    return (digest for digest in digests if digest != HOLE)
+
+
+def _shape(path: bytes) -> bytes:
+    return _NUMBERS.sub(b"0", path)
+
+
+def _place(shape: bytes) -> bytes:
+    """The last two names of a path."""
+    return b"/".join(shape.rsplit(b"/", 2)[-2:])
+
+
+def _name(shape: bytes) -> bytes:
+    return shape.rpartition(b"/")[2]

@@ -1,0 +1,172 @@
+"""New bytes as a patch on old ones: zstd with the old as prefix, bsdiff, or plain zstd; each way bounded both ways."""
+
+from __future__ import annotations
+
+import struct
+
+import bsdiff4.core
+import zstandard
+
+from sis.errors import Corrupt
+
+PLAIN, PREFIX, BSDIFF = 1, 2, 3
+METHODS = (PLAIN, PREFIX, BSDIFF)
+
+OUTPUT_BYTES_MAX = 16 << 20
+BASE_BYTES_MAX = 16 << 20
+"""What a reader accepts; together with a payload that is what it holds in memory."""
+
+BSDIFF_BYTES_MAX = 8 << 20
+"""The writer's limit for either side: bsdiff takes 17 times the old side in memory, and about a second for 8 MB."""
+
+_QUICK_LEVEL = 9
+_FINE_LEVEL = 19
+_COARSE_LEVEL = 12
+_FINE_BYTES_MAX = 1 << 20
+_CONTROL = struct.Struct("<II")
+_CONTROL_ROW = 24
+_TINY_BYTES = 300
+_TINY_FRACTION = 200
+_SQUEEZED = 0.9
+"""What zstd leaves of bytes that are compressed already."""
+
+_LOOKED_AT_BYTES = 4096
+
+
+def encode(base: bytes, data: bytes) -> tuple[int, bytes]:
+    """The smallest payload found that makes `data` of `base`, and its method.
+
+    A quick try with the old bytes as prefix tells which ways are worth their time.
+    """
+    if not base:
+        return PLAIN, compress(data)
+    quick = compress(data, base, level=_QUICK_LEVEL)
+    found = [(PREFIX, quick)]
+    if len(quick) > len(data) // 2:
+        found.append((PLAIN, compress(data)))
+    if _is_for_bsdiff(base, data, len(quick)):
+        found.append((BSDIFF, _bsdiff(base, data)))
+    best = min(found, key=_length)
+    if best[0] == PREFIX:
+        best = min(best, (PREFIX, compress(data, base)), key=_length)
+    return best
+
+
+def decode(method: int, payload: bytes, base: bytes, size: int) -> bytes:
+    """The `size` bytes of a payload. Never holds more than a small multiple of them. Raises Corrupt.
+
+    Right only if `base` is what it was made with; whoever asks checks what comes out.
+    """
+    if method == BSDIFF:
+        return _bspatch(payload, base, size)
+    data = inflate(payload, size, "the delta's item", base if method == PREFIX else b"")
+    if len(data) != size:
+        raise Corrupt(f"the delta's item holds {len(data)} bytes instead of {size}")
+    return data
+
+
+def stored_bytes_max(size: int) -> int:
+    """More than any payload of `size` bytes takes."""
+    return size + size // 8 + 1024
+
+
+def compress(data: bytes, prefix: bytes = b"", *, level: int = 0) -> bytes:
+    """One zstd frame of `data`, which may point into `prefix`. `level` 0: as fine as is worth it for its length."""
+    level = level or (_FINE_LEVEL if len(data) <= _FINE_BYTES_MAX else _COARSE_LEVEL)
+    if not prefix:
+        return zstandard.ZstdCompressor(level=level, write_content_size=True, write_checksum=False).compress(data)
+    window = min(27, max(10, (len(prefix) + len(data)).bit_length()))
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        level,
+        source_size=len(data),
+        dict_size=len(prefix),
+        window_log=window,
+        write_content_size=True,
+        write_checksum=False,
+        write_dict_id=False,
+    )
+    return zstandard.ZstdCompressor(compression_params=parameters, dict_data=_prefix(prefix)).compress(data)
+
+
+def inflate(frame: bytes, limit: int, what: str, prefix: bytes = b"") -> bytes:
+    """The content of one frame, at most `limit` bytes. Raises Corrupt."""
+    try:
+        size = zstandard.frame_content_size(frame)
+        if not 0 <= size <= limit:
+            raise Corrupt(f"{what} claims to hold {size} bytes, more than {limit}")
+        dictionary = _prefix(prefix) if prefix else None
+        inflater = zstandard.ZstdDecompressor(dict_data=dictionary, max_window_size=1 << 27)
+        return inflater.decompress(frame, max_output_size=size, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise Corrupt(f"{what} does not decompress") from error
+
+
+def _prefix(data: bytes) -> zstandard.ZstdCompressionDict:
+    return zstandard.ZstdCompressionDict(data, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+
+
+def _length(found: tuple[int, bytes]) -> int:
+    return len(found[1])
+
+
+def _is_for_bsdiff(base: bytes, data: bytes, quick: int) -> bool:
+    """Whether bsdiff may win: on binaries that are not compressed and are not nearly the same anyway."""
+    if max(len(base), len(data)) > BSDIFF_BYTES_MAX or b"\0" not in data[:_LOOKED_AT_BYTES]:
+        return False
+    is_tiny = quick <= max(_TINY_BYTES, len(data) // _TINY_FRACTION)
+    return not is_tiny and quick < len(data) * _SQUEEZED
+
+
+def _bsdiff(base: bytes, data: bytes) -> bytes:
+    control, difference, extra = bsdiff4.core.diff(base, data)
+    columns = b"".join(control[at::_CONTROL_ROW] for at in range(_CONTROL_ROW))
+    return compress(_CONTROL.pack(len(control), len(difference)) + columns + difference + extra)
+
+
+def _bspatch(payload: bytes, base: bytes, size: int) -> bytes:
+    limit = _CONTROL.size + _CONTROL_ROW * (size + 1) + size
+    content = inflate(payload, min(limit, 4 * OUTPUT_BYTES_MAX), "the delta's item")
+    if len(content) < _CONTROL.size:
+        raise Corrupt("the delta's item is cut off")
+    control_bytes, difference_bytes = _CONTROL.unpack_from(content)
+    body = content[_CONTROL.size :]
+    if control_bytes % _CONTROL_ROW or control_bytes + difference_bytes > len(body):
+        raise Corrupt("the delta's item is malformed")
+    control = bytearray(control_bytes)
+    rows = control_bytes // _CONTROL_ROW
+    for column in range(_CONTROL_ROW):
+        control[column::_CONTROL_ROW] = body[column * rows : (column + 1) * rows]
+    difference = body[control_bytes : control_bytes + difference_bytes]
+    extra = body[control_bytes + difference_bytes :]
+    _check_control(bytes(control), len(base), size, len(difference), len(extra))
+    try:
+        patched: bytes = bsdiff4.core.patch(base, size, bytes(control), difference, extra)
+    except (ValueError, MemoryError) as error:
+        raise Corrupt(f"the delta's item cannot be applied: {error}") from error
+    return patched
+
+
+def _check_control(control: bytes, base_bytes: int, size: int, difference_bytes: int, extra_bytes: int) -> None:
+    """Raise Corrupt unless every step stays inside what it reads and the steps together make exactly `size` bytes.
+
+    Positions in the base may lie outside it (bsdiff reads zeros there), but not further than either side is long.
+    """
+    added = copied = at = 0
+    reach = base_bytes + size
+    for start in range(0, len(control), _CONTROL_ROW):
+        add = _number(control, start)
+        copy = _number(control, start + 8)
+        seek = _number(control, start + 16)
+        if add < 0 or copy < 0 or abs(at) > reach or abs(seek) > 2 * reach:
+            raise Corrupt("the delta's item is malformed")
+        added += add
+        copied += copy
+        at += add + seek
+    if (added, copied) != (difference_bytes, extra_bytes) or added + copied != size:
+        raise Corrupt(f"the delta's item makes {added + copied} bytes, not {size}")
+
+
+def _number(data: bytes, at: int) -> int:
+    """bsdiff's own integers: sign and magnitude, little-endian."""
+    raw = int.from_bytes(data[at : at + 8], "little")
+    return -(raw & ~(1 << 63)) if raw >> 63 else raw
