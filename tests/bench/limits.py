@@ -52,12 +52,19 @@ def machine(folder: Path) -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     """The programs that were compared."""
-    revision = process.run(["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, check=False)
-    found = {"sis": revision.stdout.strip() or "unknown", "Python": platform.python_version()}
+    found = {"sis": _revision(), "Python": platform.python_version()}
     for name in ("rsync", "casync", "ostree", "nginx-light"):
         shown = process.run(["dpkg-query", "-Wf", "${Version}", name], check=False)
         found[name] = shown.stdout.strip() or "none"
     return found
+
+
+def _revision() -> str:
+    """The commit of our own code, and whether it has been changed since."""
+    here = Path(__file__).parents[2]
+    revision = process.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, check=False).stdout.strip()
+    changed = process.run(["git", "status", "--porcelain", "--", "sis"], cwd=here, check=False).stdout.strip()
+    return f"{revision or 'unknown'}{' with changes' if changed else ''}"
 
 
 def _disk(path: Path, count: int) -> tuple[float, float]:

@@ -15,6 +15,7 @@ class Size:
     packages: tuple[str, ...]
     old: tuple[str, ...]
     new: tuple[str, ...]
+    leave_out: tuple[str, ...]
     kernel: str | None
     large_bytes: int
     """Length of each of the two large files."""
@@ -31,8 +32,9 @@ SMALL = Size(
     packages=("python3", "perl", "openssl", "iproute2"),
     old=("bc", "dc", "less"),
     new=("nano", "tree", "file"),
+    leave_out=("docs", "man", "locales"),
     kernel=None,
-    large_bytes=20_000_000,
+    large_bytes=10_000_000,
     large_edits=50,
     drifted_files=50,
     together=4,
@@ -51,6 +53,7 @@ FULL = Size(
     ),
     old=("cmake", "tmux", "ganglia-monitor"),
     new=("nginx-light", "python3-pip", "fio"),
+    leave_out=(),
     kernel="linux-image-amd64",
     large_bytes=200_000_000,
     large_edits=200,

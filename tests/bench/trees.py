@@ -146,6 +146,7 @@ def spec_text(size: Size, version: str) -> str:
         "release": RELEASE,
         "sources": archives,
         "packages": [*size.packages, *(size.new if version == "v2" else size.old)],
+        "leave_out": list(size.leave_out),
         "kernel": {"package": size.kernel} if size.kernel else "none",
         "agent": False,
     }
