@@ -16,8 +16,8 @@ Action = Literal["create", "update", "replace", "metadata", "remove"]
 class ManifestChange(msgspec.Struct, frozen=True, kw_only=True):
     """One path that differs. `path` is printable and absolute; `raw` as in the manifest.
 
-    update: the content of a file; replace: another type, link target or device; metadata: mode, owner, time,
-    xattrs, hard link.
+    update: the content of a file; replace: another type, link target or device; metadata: mode, owner, time, ACLs,
+    capabilities, other xattrs, hard link.
     """
 
     action: Action
@@ -29,7 +29,7 @@ class ManifestChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def what_differs(have: Entry, want: Entry, *, mtime: bool = True) -> tuple[str, ...]:
-    """What differs: type alone, or any of content, size, target, device, mode, owner, mtime, xattrs.
+    """What differs: type alone, or any of content, size, target, device, mode, owner, mtime, acl, capability, xattrs.
 
     With `mtime` false, or ANY_MTIME in `want`, times are not compared. Hard links are for `link_peers` to tell.
     """
@@ -51,8 +51,16 @@ def what_differs(have: Entry, want: Entry, *, mtime: bool = True) -> tuple[str, 
     if mtime and want.mtime_ns not in (have.mtime_ns, ANY_MTIME):
         what.append("mtime")
     if have.xattrs != want.xattrs:
-        what.append("xattrs")
+        differing = {name for name, _ in set(have.xattrs) ^ set(want.xattrs)}
+        what += sorted({_NAMED_XATTRS.get(name, "xattrs") for name in differing})
     return tuple(what)
+
+
+_NAMED_XATTRS = {
+    b"system.posix_acl_access": "acl",
+    b"system.posix_acl_default": "acl",
+    b"security.capability": "capability",
+}
 
 
 def action_of(what: tuple[str, ...]) -> Action:

@@ -29,7 +29,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     action: Literal["create", "update", "replace", "metadata", "remove", "keep"]
     path: str
     what: tuple[str, ...] = ()
-    """Which properties differ: content, size, mode, owner, mtime, xattrs, target, type, link, device."""
+    """What differs: content, size, mode, owner, mtime, acl, capability, xattrs, target, type, link, device."""
     bytes_to_fetch: int = 0
     policy: PolicyVerb = "enforce"
 

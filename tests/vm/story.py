@@ -487,7 +487,7 @@ DRIFTED = {
     "/usr/local/bin/intruder": "remove",
     "/etc/debconf.conf": "mode",
     "/etc/debian_version": "owner",
-    "/usr/bin/tail": "capabilit|xattr",
+    "/usr/bin/tail": "capability",
     "/opt/data/link": "target",
     "/opt/data/two": "link",
     BIG: "content",
