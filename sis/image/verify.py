@@ -12,6 +12,7 @@ from blake3 import blake3
 
 from sis.errors import Corrupt, NotFound, Refused, SisError
 from sis.image import codec
+from sis.image.delta_read import open_delta
 from sis.image.model import ChunkTable, Manifest, Version
 from sis.image.packs import Location, chunk_locations, decode, read_footer
 from sis.image.store import LocalStore, immutable_name
@@ -184,6 +185,26 @@ class _Run:
         if unused:
             self.notices.append(f"{len(unused)} packs are used by no version: 'sis image prune' removes them")
 
+    def _delta(self, name: str) -> None:
+        """A delta against its own digests; what nodes make with it they prove by the manifest's."""
+        before, _, after = name.partition("-")
+        try:
+            opened = open_delta(self.store, before, after)
+            assert opened is not None
+            versions = self.store.version(before), self.store.version(after)
+            opened.bound(self.store.manifest(versions[0].manifest), self.store.manifest(versions[1].manifest))
+            header = opened.header
+            hasher = blake3()
+            for piece in self.store.read(opened.name, header.items_offset, header.items_bytes):
+                hasher.update(piece)
+            self.bytes_read += header.size
+            if hasher.digest() != header.items_digest:
+                raise Corrupt("its items do not match their digest")
+        except NotFound:
+            self.notices.append(f"deltas/{name} leads between versions that are gone: 'sis image prune' removes it")
+        except Corrupt as error:
+            self.problems.append(Problem(f"deltas/{name}", error.message))
+
     def _stranger(self, folder: str, name: str) -> None:
         try:
             immutable_name(f"{folder}/{name}")
@@ -191,6 +212,7 @@ class _Run:
             self.problems.append(Problem(f"{folder}/{name}", "not a file of a store"))
             return
         if folder == "deltas":
+            self._delta(name)
             return
         try:
             _read_stranger(self.store, folder, name)
