@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY_S = 0.3
 _LINES_SHOWN = 500
-_ACTIONS = {"keep": "differs"}
 
 
 @dataclass(frozen=True)
@@ -99,11 +98,12 @@ def _answers(inventory: Inventory, orders: Sequence[int], nodes: Sequence[Node],
 
 
 def _show(answers: Sequence[_Answer], *, dry_run: bool) -> None:
+    from sis.inventory.drift import fold_changes
     from sis.inventory.names import fold
 
     lines = fold_changes({answer.node: answer.report.changes for answer in answers if answer.report})
     for line in lines[:_LINES_SHOWN]:
-        click.echo(line)
+        click.echo(printable(line.line))
     left_out = len(lines) - _LINES_SHOWN
     if left_out > 0:
         click.echo(f"… {left_out} more lines (all of them: -o json)")
@@ -114,25 +114,6 @@ def _show(answers: Sequence[_Answer], *, dry_run: bool) -> None:
     if rebooting:
         click.echo(f"{fold(rebooting)}: reboot needed")
     click.echo(_totals(answers, dry_run=dry_run))
-
-
-def fold_changes(changes: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
-    """Itemised changes by node → lines such as `n[001-002] update /etc/motd (content, mtime)`, in order of path."""
-    from sis.inventory.names import fold
-
-    alike: dict[tuple[str, str, tuple[str, ...], str], list[str]] = {}
-    for node, items in changes.items():
-        for item in items:
-            key = (item["path"], item["action"], tuple(item.get("what", ())), item.get("policy", "enforce"))
-            alike.setdefault(key, []).append(node)
-    lines = []
-    for (path, action, what, policy), nodes in sorted(alike.items()):
-        about = ", ".join(what)
-        if policy != "enforce":
-            about = f"{about}; policy {policy}" if about else f"policy {policy}"
-        verb = _ACTIONS.get(action, action)
-        lines.append(f"{fold(nodes)} {verb} {printable(path)}" + (f" ({about})" if about else ""))
-    return lines
 
 
 def _totals(answers: Sequence[_Answer], *, dry_run: bool) -> str:

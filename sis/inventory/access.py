@@ -18,6 +18,7 @@ from sis.inventory.database import Database
 from sis.inventory.history import apply_happening, put_facts
 from sis.inventory.nodes import delete_of
 from sis.inventory.state import Happening
+from sis.inventory.stream import append, row
 from sis.wire import State
 
 TOKEN_BYTES = 32
@@ -52,13 +53,17 @@ class Access:
             delete_of(connection, table, node_ids)
             if rows:
                 connection.execute(sa.insert(table), rows)
+            text = "disks may be wiped whatever they hold" if allow_foreign_disk else ""
+            append(connection, [row("arming", each, what="armed", text=text, time=moment) for each in node_ids])
             apply_happening(connection, node_ids, Happening("armed"), moment)
 
     def disarm(self, node_ids: Collection[int]) -> None:
         """Take arming back: tokens given out are void, the next network boot starts the disk."""
         with self._database.write() as connection:
             delete_of(connection, schema.armings, node_ids)
-            apply_happening(connection, node_ids, Happening("disarmed"), now())
+            moment = now()
+            append(connection, [row("arming", each, what="disarmed", time=moment) for each in node_ids])
+            apply_happening(connection, node_ids, Happening("disarmed"), moment)
 
     def issue_token(self, node_id: int) -> str | None:
         """A fresh token for an armed node's boot answer; older ones are void. None when the node is not armed."""
@@ -81,45 +86,45 @@ class Access:
         spent when the secret it gave is first used: until then a node that lost the answer may ask again.
         """
         with self._database.write() as connection:
-            row = connection.execute(
+            armed = connection.execute(
                 sa.select(schema.nodes.c.id, schema.armings.c.token_hash, schema.armings.c.token_issued)
                 .join_from(schema.nodes, schema.armings)
                 .where(schema.nodes.c.name == node)
             ).first()
-            expected = row.token_hash if row is not None and row.token_hash else _NO_HASH
+            expected = armed.token_hash if armed is not None and armed.token_hash else _NO_HASH
             matches = hmac.compare_digest(expected, digest(token))
-            if row is None or not matches or seconds_since(row.token_issued) > TOKEN_LIFE_S:
+            if armed is None or not matches or seconds_since(armed.token_issued) > TOKEN_LIFE_S:
                 return None
-            if not _owns(connection, row.id, macs):
+            if not _owns(connection, armed.id, macs):
                 return None
-            secret = _new_secret(connection, row.id)
-            put_facts(connection, row.id, facts)
+            secret = _new_secret(connection, armed.id)
+            put_facts(connection, armed.id, facts)
             return secret
 
     def verify(self, node: str, secret: str) -> Caller | None:
         """The node whose secret this is, or None. The first use spends the token the secret came from."""
         nodes, held = schema.nodes, schema.secrets
         with self._database.read() as connection:
-            row = connection.execute(
+            known = connection.execute(
                 sa.select(nodes.c.id, held.c.secret_hash, held.c.used, schema.states.c.state)
                 .join_from(nodes, held)
                 .outerjoin(schema.states, schema.states.c.node_id == nodes.c.id)
                 .where(nodes.c.name == node)
             ).first()
-        matches = hmac.compare_digest(row.secret_hash if row is not None else _NO_HASH, digest(secret))
-        if row is None or not matches:
+        matches = hmac.compare_digest(known.secret_hash if known is not None else _NO_HASH, digest(secret))
+        if known is None or not matches:
             return None
-        if not row.used:
+        if not known.used:
             with self._database.write() as connection:
                 connection.execute(
                     sa.update(held)
-                    .where(held.c.node_id == row.id, held.c.secret_hash == row.secret_hash)
+                    .where(held.c.node_id == known.id, held.c.secret_hash == known.secret_hash)
                     .values(used=True)
                 )
                 connection.execute(
-                    sa.update(schema.armings).where(schema.armings.c.node_id == row.id).values(token_hash=None)
+                    sa.update(schema.armings).where(schema.armings.c.node_id == known.id).values(token_hash=None)
                 )
-        return Caller(row.id, node, row.state or "defined")
+        return Caller(known.id, node, known.state or "defined")
 
     def greet(self, node: str, secret: str, facts: Mapping[str, Any]) -> str | None:
         """Hello of an installed node: its facts are kept and it goes on with the same secret. None when it is wrong."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sis.inventory.access import Access
+from sis.inventory.admins import Admins
+from sis.inventory.audit import Audit
 from sis.inventory.database import connect
 from sis.inventory.discoveries import Discoveries
 from sis.inventory.history import History
@@ -12,7 +14,9 @@ from sis.inventory.host_keys import HostKeys
 from sis.inventory.networks import Networks
 from sis.inventory.nodes import Nodes
 from sis.inventory.orders import Orders
+from sis.inventory.overview import Overview
 from sis.inventory.settings import Settings
+from sis.inventory.stream import Stream
 
 
 class Inventory:
@@ -28,6 +32,10 @@ class Inventory:
         self.history = History(self.database)
         self.orders = Orders(self.database)
         self.discoveries = Discoveries(self.database)
+        self.stream = Stream(self.database)
+        self.overview = Overview(self.database)
+        self.admins = Admins(self.database)
+        self.audit = Audit(self.database)
 
     def close(self) -> None:
         self.database.close()

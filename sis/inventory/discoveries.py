@@ -11,6 +11,7 @@ from sis.inventory import schema
 from sis.inventory.clock import now
 from sis.inventory.database import Database
 from sis.inventory.model import Discovery
+from sis.inventory.stream import append, row
 
 MOST = 10_000
 """Discoveries kept; a flood of made-up MACs cannot fill the disk."""
@@ -37,6 +38,8 @@ class Discoveries:
                 connection.execute(
                     sa.insert(table).values(mac=mac, first_seen=moment, last_seen=moment, boots=1, data=dict(data))
                 )
+                about = ", ".join(f"{name} {value}" for name, value in data.items() if value)
+                append(connection, [row("discovered", subject=mac, text=about, time=moment)])
 
     def list(self) -> tuple[Discovery, ...]:
         """Unknown machines, longest known first; those that became nodes are gone."""
@@ -46,4 +49,4 @@ class Discoveries:
             rows = connection.execute(
                 sa.select(table).where(table.c.mac.not_in(known)).order_by(table.c.first_seen, table.c.mac)
             ).all()
-        return tuple(Discovery(row.mac, row.first_seen, row.last_seen, row.boots, row.data) for row in rows)
+        return tuple(Discovery(each.mac, each.first_seen, each.last_seen, each.boots, each.data) for each in rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from sis.inventory.database import Database
 from sis.inventory.model import NodeState, StoredEvent, StoredReport
 from sis.inventory.nodes import state_of
 from sis.inventory.state import Happening, after_event, after_happening, after_report
+from sis.inventory.stream import append, count, row, state_rows
 from sis.wire import Event, Report
 
 INSTALL_TRIES = 3
@@ -30,9 +32,15 @@ class History:
         received = now()
         with self._database.write() as connection:
             state = current_state(connection, node_id)
+            told: list[dict[str, Any]] = []
             for event in events:
-                state = after_event(state, event, _insert_event(connection, node_id, event, received), received)
+                event_id = _insert_event(connection, node_id, event, received)
+                before, state = state, after_event(state, event, event_id, received)
+                told.append(_event_row(node_id, event, event_id, received))
+                told += state_rows(node_id, before, state, received)
             put_state(connection, node_id, state)
+            append(connection, told)
+            count(connection, Counter(f"events_{event.outcome}" for event in events))
 
     def record_report(self, node_id: int, report: Report) -> int:
         """Append a report and all that follows from it; the same report sent twice is one. Returns its id.
@@ -51,16 +59,24 @@ class History:
             if known is not None:
                 return int(known)
             report_id = _insert_report(connection, node_id, report, received)
-            put_state(connection, node_id, after_report(current_state(connection, node_id), report, received))
+            before = current_state(connection, node_id)
+            after = after_report(before, report, received)
+            put_state(connection, node_id, after)
+            told = [_report_row(node_id, report, report_id, received), *state_rows(node_id, before, after, received)]
+            count(connection, _counted(report))
             if report.kind == "install":
                 _after_install(connection, node_id, report)
             if report.order is not None:
                 orders = schema.orders
-                connection.execute(
+                done = connection.execute(
                     sa.update(orders)
                     .where(orders.c.id == report.order, orders.c.node_id == node_id, orders.c.done.is_(None))
                     .values(done=received, report_id=report_id, failure=report.error)
-                )
+                ).rowcount
+                if done:
+                    ended = "failed" if report.error else "done"
+                    told.append(row("order", node_id, what=report.kind, outcome=ended, ref=report.order, time=received))
+            append(connection, told)
             return report_id
 
     def record_facts(self, node_id: int, facts: Mapping[str, Any]) -> None:
@@ -99,13 +115,13 @@ class History:
             query = query.where(schema.nodes.c.name == node)
         with self._database.read() as connection:
             rows = connection.execute(query.order_by(table.c.id.desc() if newest else table.c.id).limit(limit)).all()
-        found = tuple(_event(row) for row in rows)
+        found = tuple(_event(each) for each in rows)
         return found[::-1] if newest else found
 
     def event(self, event_id: int) -> StoredEvent | None:
         with self._database.read() as connection:
-            row = connection.execute(_events_query().where(schema.events.c.id == event_id)).first()
-            return None if row is None else _event(row)
+            found = connection.execute(_events_query().where(schema.events.c.id == event_id)).first()
+            return None if found is None else _event(found)
 
     def last_events(self) -> dict[str, StoredEvent]:
         """The newest event of each node, by name."""
@@ -113,13 +129,13 @@ class History:
         newest = sa.select(sa.func.max(table.c.id)).group_by(table.c.node_id).scalar_subquery()
         with self._database.read() as connection:
             rows = connection.execute(_events_query(with_log=False).where(table.c.id.in_(newest))).all()
-        return {row.node: _event(row) for row in rows}
+        return {each.node: _event(each) for each in rows}
 
     def reports(self, node: str, limit: int = 20) -> tuple[StoredReport, ...]:
         """The last reports of a node, newest first."""
         query = _reports_query().where(schema.nodes.c.name == node).order_by(schema.reports.c.id.desc()).limit(limit)
         with self._database.read() as connection:
-            return tuple(_report(row) for row in connection.execute(query))
+            return tuple(_report(each) for each in connection.execute(query))
 
     def reports_by_id(self, ids: Collection[int]) -> dict[int, StoredReport]:
         found: dict[int, StoredReport] = {}
@@ -127,14 +143,14 @@ class History:
         with self._database.read() as connection:
             for at in range(0, len(wanted), 500):
                 part = wanted[at : at + 500]
-                for row in connection.execute(_reports_query().where(schema.reports.c.id.in_(part))):
-                    found[row.id] = _report(row)
+                for each in connection.execute(_reports_query().where(schema.reports.c.id.in_(part))):
+                    found[each.id] = _report(each)
         return found
 
 
 def current_state(connection: Connection, node_id: int) -> NodeState:
-    row = connection.execute(sa.select(schema.states).where(schema.states.c.node_id == node_id)).first()
-    return NodeState("defined", now()) if row is None else state_of(row)
+    found = connection.execute(sa.select(schema.states).where(schema.states.c.node_id == node_id)).first()
+    return NodeState("defined", now()) if found is None else state_of(found)
 
 
 def put_state(connection: Connection, node_id: int, state: NodeState) -> None:
@@ -158,17 +174,64 @@ def apply_happening(connection: Connection, node_ids: Collection[int], happening
     known: dict[int, NodeState] = {}
     for at in range(0, len(wanted), 500):
         rows = connection.execute(sa.select(table).where(table.c.node_id.in_(wanted[at : at + 500])))
-        known.update((row.node_id, state_of(row)) for row in rows)
+        known.update((each.node_id, state_of(each)) for each in rows)
     after = {
         node_id: after_happening(known.get(node_id, NodeState("defined", moment)), happening, moment)
         for node_id in wanted
     }
+    told = [
+        each
+        for node_id, state in after.items()
+        for each in state_rows(node_id, known.get(node_id, NodeState("defined", moment)), state, moment)
+    ]
     old = [{"of": node_id, **_columns(after[node_id])} for node_id in known]
     new = [{"node_id": node_id, **_columns(state)} for node_id, state in after.items() if node_id not in known]
     if old:
         connection.execute(sa.update(table).where(table.c.node_id == sa.bindparam("of")), old)
     if new:
         connection.execute(sa.insert(table), new)
+    append(connection, told)
+
+
+def _event_row(node_id: int, event: Event, event_id: int, received: str) -> dict[str, Any]:
+    return row(
+        "event",
+        node_id,
+        what=event.stage,
+        outcome=event.outcome,
+        text=event.message,
+        ref=event_id,
+        size_bytes=event.bytes,
+        seconds=event.seconds,
+        time=received,
+    )
+
+
+def _report_row(node_id: int, report: Report, report_id: int, received: str) -> dict[str, Any]:
+    found = len(report.changes) + report.changes_left_out
+    text = report.error or (f"{found} changes" if found else "nothing to change")
+    return row(
+        "report",
+        node_id,
+        subject=f"{report.image}@{report.generation}",
+        what=report.kind,
+        outcome=report.outcome,
+        text=text,
+        ref=report_id,
+        size_bytes=report.totals.bytes_fetched,
+        seconds=report.seconds,
+        time=received,
+    )
+
+
+def _counted(report: Report) -> dict[str, int]:
+    totals = report.totals
+    return {
+        f"reports_{report.kind}_{report.outcome}": 1,
+        "bytes_fetched": totals.bytes_fetched,
+        "bytes_local": totals.bytes_local,
+        "bytes_written": totals.bytes_written,
+    }
 
 
 def _after_install(connection: Connection, node_id: int, report: Report) -> None:

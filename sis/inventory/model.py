@@ -10,6 +10,9 @@ from typing import Any, Literal
 from sis.wire import State
 
 OrderKind = Literal["sync", "check", "reboot"]
+OccurrenceKind = Literal["event", "report", "state", "order", "arming", "published", "discovered"]
+Role = Literal["view", "operate", "admin"]
+"""What an admin may do: look; also check, sync and install nodes; also move channels and read the audit log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,3 +192,48 @@ class Discovery:
     last_seen: str
     boots: int
     data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """One row of the stream. `subject` is what it is about when that is no node, or what a state was before.
+
+    what: a stage, a kind of report or order, the new state; `ref`: the id of the event, report or order it tells of.
+    """
+
+    id: int
+    time: str
+    kind: OccurrenceKind
+    node: str | None
+    subject: str
+    what: str
+    outcome: str
+    text: str
+    ref: int | None
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoredToken:
+    """An admin's token; only its hash is kept. `used` is when it was last used, to the minute or so."""
+
+    name: str
+    role: Role
+    created: str
+    used: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One call that changes something. outcome: begun, ok, refused (not allowed), failed."""
+
+    id: int
+    time: str
+    who: str
+    role: str
+    via: str
+    action: str
+    target: str
+    outcome: str
+    detail: str

@@ -11,6 +11,7 @@ from sis.inventory import schema
 from sis.inventory.clock import now, seconds_since
 from sis.inventory.database import Database
 from sis.inventory.model import OrderKind, StoredOrder
+from sis.inventory.stream import append, row
 from sis.wire import Order
 
 TRIES = 2
@@ -38,6 +39,13 @@ class Orders:
                 )
                 assert result.inserted_primary_key is not None
                 made.append(int(result.inserted_primary_key[0]))
+            append(
+                connection,
+                [
+                    row("order", node_id, what=kind, outcome="asked", ref=order, time=moment)
+                    for node_id, order in zip(node_ids, made, strict=True)
+                ],
+            )
         return tuple(made)
 
     def take(self, node_id: int) -> Order | None:
@@ -49,18 +57,21 @@ class Orders:
                 return None
         moment = now()
         with self._database.write() as connection:
-            for row in connection.execute(waiting).all():
-                if row.taken is not None and seconds_since(row.taken) < AGAIN_AFTER_S:
+            for each in connection.execute(waiting).all():
+                if each.taken is not None and seconds_since(each.taken) < AGAIN_AFTER_S:
                     continue
-                values: dict[str, Any] = {"taken": moment, "attempts": row.attempts + 1}
-                lost = row.attempts >= TRIES
+                values: dict[str, Any] = {"taken": moment, "attempts": each.attempts + 1}
+                lost = each.attempts >= TRIES
                 if lost:
                     values = {"done": moment, "failure": f"taken {TRIES} times and never reported"}
-                elif row.kind == "reboot":
+                elif each.kind == "reboot":
                     values["done"] = moment
-                connection.execute(sa.update(table).where(table.c.id == row.id).values(**values))
+                connection.execute(sa.update(table).where(table.c.id == each.id).values(**values))
+                outcome, text = ("failed", values["failure"]) if lost else ("taken", "")
+                told = row("order", node_id, what=each.kind, outcome=outcome, text=text, ref=each.id, time=moment)
+                append(connection, [told])
                 if not lost:
-                    return Order(id=row.id, kind=row.kind, full=row.full)
+                    return Order(id=each.id, kind=each.kind, full=each.full)
         return None
 
     def waiting_nodes(self) -> frozenset[int]:
@@ -97,11 +108,15 @@ class Orders:
         cancelled = 0
         with self._database.write() as connection:
             for order_id in ids:
+                open_order = (table.c.id == order_id, table.c.done.is_(None), table.c.taken.is_(None))
+                found = connection.execute(sa.select(table.c.node_id, table.c.kind).where(*open_order)).first()
+                if found is None:
+                    continue
                 cancelled += connection.execute(
-                    sa.update(table)
-                    .where(table.c.id == order_id, table.c.done.is_(None), table.c.taken.is_(None))
-                    .values(done=moment, failure=reason)
+                    sa.update(table).where(*open_order).values(done=moment, failure=reason)
                 ).rowcount
+                told = row("order", found.node_id, what=found.kind, outcome="cancelled", text=reason, ref=order_id)
+                append(connection, [told])
         return cancelled
 
 

@@ -13,6 +13,7 @@ from sis.inventory.database import Database
 
 _REVISION = "revision"
 _IDENTITY = "identity"
+_OWN = (_REVISION, _IDENTITY, "channels")
 
 
 class Settings:
@@ -29,7 +30,7 @@ class Settings:
         """Every setting but the inventory's own book-keeping."""
         with self._database.read() as connection:
             rows = connection.execute(sa.select(schema.settings)).all()
-        return {row.name: row.value for row in rows if row.name not in (_REVISION, _IDENTITY)}
+        return {row.name: row.value for row in rows if row.name not in _OWN}
 
     def set(self, **values: Any) -> None:
         with self._database.write() as connection:

@@ -13,10 +13,11 @@ from click.testing import CliRunner, Result
 
 from sis.cli import main
 from sis.cli.doctor import packages
-from sis.cli.sync import fold_changes
+from sis.cli.output import printable
 from sis.image import commit
 from sis.image.store import LocalStore
 from sis.inventory import db
+from sis.inventory.drift import fold_changes
 from sis.netboot.installer import BootFile, BootFiles
 from sis.sync.model import Change, Totals
 from sis.wire import Event, Report
@@ -316,7 +317,8 @@ def test_status_folds_alike_nodes_and_shows_what_failed(admin: Admin) -> None:
 
 def test_fold_changes_tells_policy_and_escapes() -> None:
     kept = {"action": "keep", "path": "/var/a\nb", "what": ["mode"], "policy": "report"}
-    assert fold_changes({"n1": [kept], "n2": [kept]}) == ["n[1-2] differs /var/a\\x0ab (mode; policy report)"]
+    lines = [printable(each.line) for each in fold_changes({"n1": [kept], "n2": [kept]})]
+    assert lines == ["n[1-2] differs /var/a\\x0ab (mode; policy report)"]
 
 
 def test_the_cluster_file_comes_in_whole(admin: Admin, tmp_path: Path) -> None:
