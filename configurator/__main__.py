@@ -1,4 +1,4 @@
-"""`python -m configurator facts|footprint|render|apply`: alone on a node or in a chroot.
+"""`python -m configurator facts|footprint|render|apply|explain|import`: alone on a node or in a chroot.
 
 Exit codes: 0 ok · 1 error · 2 usage · 4 differences found (`render -o diff`, `apply -n`).
 """
@@ -9,14 +9,18 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from configurator.errors import ConfiguratorError
 from configurator.facts import Facts, decode_facts, read_facts
-from configurator.footprint import of_root
-from configurator.record import decode
+from configurator.footprint import Footprint, lookup_of, of_root, reader_of
+from configurator.record import Record, decode
 from configurator.rendered import RenderedFile
+
+if TYPE_CHECKING:
+    from configurator.site import Site, Tree
 
 DIFFERENCES_FOUND = 4
 
@@ -56,6 +60,17 @@ def _parser() -> argparse.ArgumentParser:
     _add_inputs(apply)
     apply.add_argument("-n", "--dry-run", action="store_true", help="only say what would be written")
     apply.set_defaults(command=_apply)
+
+    explain = commands.add_parser("explain", help="say which renderer or site file makes a path, of which keys")
+    _add_inputs(explain)
+    explain.add_argument("path", metavar="PATH")
+    explain.set_defaults(command=_explain)
+
+    importing = commands.add_parser("import", help="turn a file of an older suite into a cluster file")
+    importing.add_argument(
+        "file", metavar="FILE", help="systemconfig.conf, hardware.lst, network-config or cluster XML"
+    )
+    importing.set_defaults(command=_import)
     return parser
 
 
@@ -65,6 +80,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="the tree the files are for")
     parser.add_argument("--facts", metavar="FILE", help="facts in JSON; without, nothing is known of the hardware")
+    parser.add_argument("--site", type=Path, metavar="DIR", help="the site's own files, laid over what is rendered")
 
 
 def _facts(arguments: argparse.Namespace) -> int:
@@ -106,16 +122,55 @@ def _apply(arguments: argparse.Namespace) -> int:
     return DIFFERENCES_FOUND if differences and arguments.dry_run else 0
 
 
+def _explain(arguments: argparse.Namespace) -> int:
+    from configurator.explain import explain
+
+    record, facts, footprint = _inputs(arguments)
+    site, tree = _site(arguments)
+    told = explain(record, facts, footprint, arguments.path, site=site, tree=tree)
+    print(f"{told.path} is made by {told.origin}")
+    for origin in reversed(told.beneath):
+        print(f"  over {origin}")
+    for key in told.keys:
+        print(f"  from {key}")
+    return 0
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from configurator.importing import read
+
+    imported = read(arguments.file, _read(arguments.file))
+    sys.stdout.write(imported.yaml)
+    for line in imported.report:
+        print(line, file=sys.stderr)
+    return 0
+
+
 def _rendered(arguments: argparse.Namespace) -> tuple[RenderedFile, ...]:
     """The files, and a word on stderr for what the tree has no use for."""
     from configurator.render import notices, render
+    from configurator.renderers import Context
+    from configurator.site import lay_over
 
-    record = decode(_read(arguments.record), "stdin" if arguments.record == "-" else arguments.record)
-    facts = decode_facts(_read(arguments.facts), arguments.facts) if arguments.facts else Facts()
-    footprint = of_root(arguments.root)
+    record, facts, footprint = _inputs(arguments)
+    site, tree = _site(arguments)
     for notice in notices(record, footprint):
         print(f"notice: {notice}", file=sys.stderr)
-    return render(record, facts, footprint)
+    files = render(record, facts, footprint)
+    return lay_over(files, site, Context(record, facts, footprint), tree)
+
+
+def _inputs(arguments: argparse.Namespace) -> tuple[Record, Facts, Footprint]:
+    record = decode(_read(arguments.record), "stdin" if arguments.record == "-" else arguments.record)
+    facts = decode_facts(_read(arguments.facts), arguments.facts) if arguments.facts else Facts()
+    return record, facts, of_root(arguments.root)
+
+
+def _site(arguments: argparse.Namespace) -> tuple[Site, Tree]:
+    from configurator.site import Site, Tree, load
+
+    site = load(arguments.site) if arguments.site is not None else Site()
+    return site, Tree(reader_of(arguments.root), lookup_of(arguments.root))
 
 
 def _read(path: str) -> bytes:

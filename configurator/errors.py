@@ -31,5 +31,9 @@ class NotRenderable(ConfiguratorError):
     """Every value is good, but not for what this tree holds."""
 
 
+class SiteInvalid(ConfiguratorError):
+    """A site file is not what it should be; the message or each of `details` begins with FILE: or FILE:LINE:."""
+
+
 class ApplyRefused(ConfiguratorError):
     """A rendered file cannot be written where it belongs without following a link or destroying a directory."""

@@ -128,6 +128,18 @@ def of_root(root: Path) -> Footprint:
     if not root.is_dir():
         raise ConfiguratorError(f"no such directory: {root}")
 
+    def names(path: str) -> list[str]:
+        try:
+            return os.listdir(f"{os.fspath(root)}/{path}")
+        except OSError:
+            return []
+
+    return of_paths(lookup_of(root), names, reader_of(root))
+
+
+def lookup_of(root: Path) -> Lookup:
+    """What lies at a path below `root`, no link followed at its end."""
+
     def lookup(path: str) -> Found | None:
         try:
             full = f"{os.fspath(root)}/{path}"
@@ -140,13 +152,7 @@ def of_root(root: Path) -> Footprint:
         except OSError:
             return None
 
-    def names(path: str) -> list[str]:
-        try:
-            return os.listdir(f"{os.fspath(root)}/{path}")
-        except OSError:
-            return []
-
-    return of_paths(lookup, names, reader_of(root))
+    return lookup
 
 
 def reader_of(root: Path) -> Read:
@@ -247,6 +253,25 @@ _ENABLED_UNITS = (
     "sysinit.target.wants/systemd-pstore.service",
     "timers.target.wants/fstrim.timer",
 )
+
+
+def resolved(lookup: Lookup, path: str) -> str | None:
+    """The path with every link followed inside the tree; parts that are not there stand as they are.
+
+    None when a link on the way leads nowhere.
+    """
+    tree = _Tree(lookup, lambda _path: (), _read_nothing)
+    done = "/"
+    for part in path.split("/"):
+        here = posixpath.join(done, part) if part else done
+        found = lookup(here) if here != "/" else None
+        if found is not None and found.kind == "symlink":
+            real = tree.resolve(here)
+            if real is None:
+                return None
+            here = real
+        done = here
+    return done
 
 
 class _Tree:
