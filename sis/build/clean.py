@@ -43,6 +43,13 @@ def clean(tree: Path, *, epoch: int, keep: Collection[str] = ()) -> None:
     if (tree / "etc/machine-id").exists() or (tree / "etc/systemd").is_dir():
         (tree / "etc/machine-id").write_bytes(b"")
     clamp_times(tree, epoch)
+    for name in _EMPTIED:
+        _set_time(tree / name, epoch)  # also where a build happened to leave nothing to be removed
+
+
+def _set_time(path: Path, epoch: int) -> None:
+    if path.is_dir() and not path.is_symlink():
+        os.utime(path, (epoch, epoch))
 
 
 def clamp_times(tree: Path, epoch: int) -> None:

@@ -17,6 +17,12 @@ from sis.sync.engine import Observer, Outcome
 from sis.sync.fetch import ChunkSource, documents_of, open_source
 from sis.wire import Desired
 
+ATTEMPTS = 12
+"""How often a server may fail to answer: a resync gives up after some 100 s; the next one goes on."""
+
+PATIENT_ATTEMPTS = 60
+"""An install has nothing better to do than wait: some 9 minutes, as for the head's other answers."""
+
 
 @dataclass(frozen=True)
 class Held:

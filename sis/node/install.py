@@ -20,7 +20,7 @@ from sis.errors import ProgramFailed, SisError
 from sis.node.boot import write_boot_menu
 from sis.node.config import BootConfig, NodeConfig, write_config
 from sis.node.connection import HeadConnection
-from sis.node.held import Held, held_to
+from sis.node.held import PATIENT_ATTEMPTS, Held, held_to
 from sis.node.progress import Teller, log_of, now, reason_of
 from sis.sync.engine import Outcome
 from sis.wire import Hello, Report
@@ -82,7 +82,7 @@ def introduce(story: Story) -> None:
 def read_desired(story: Story) -> Held:
     with story.teller.stage("desired") as progress:
         desired = story.head.desired()
-        held = held_to(desired, story.boot.head, pinned_key=story.boot.key)
+        held = held_to(desired, story.boot.head, pinned_key=story.boot.key, attempts=PATIENT_ATTEMPTS)
         progress.summary = f"{desired.image}@{desired.generation}, {len(desired.layer)} files of its own"
         return held
 
