@@ -74,13 +74,20 @@ class Held:
         )
 
 
-def held_to(desired: Desired, head_url: str, *, pinned_key: str | None, state: Path | None = None) -> Held:
+def held_to(
+    desired: Desired,
+    head_url: str,
+    *,
+    pinned_key: str | None,
+    state: Path | None = None,
+    attempts: int = ATTEMPTS,
+) -> Held:
     """Read the version and manifest `desired` names and lay the node's own files over it.
 
     What is kept in `state` from earlier runs is not fetched again, and newer versions of it come as deltas. With a
     pinned key the image's signed ref must name that very version; every further read is bound to it by hash.
     """
-    remote = open_store(urljoin(head_url.rstrip("/") + "/", desired.store))
+    remote = open_store(urljoin(head_url.rstrip("/") + "/", desired.store), attempts=attempts)
     store = KeptStore(remote, None if state is None else documents_of(state))
     _check_signature(store, desired, pinned_key)
     version = store.version(desired.version)
