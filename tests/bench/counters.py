@@ -60,6 +60,17 @@ def parse_ticks(text: str) -> int:
     return sum(map(int, fields[11:15]))
 
 
+def parse_busy(text: str) -> int:
+    """Clock ticks the processors were not idle, of /proc/stat; those a hypervisor took away are not in it."""
+    user, nice, system, _idle, _waiting, interrupts, soft = map(int, text.split(maxsplit=8)[1:8])
+    return user + nice + system + interrupts + soft
+
+
+def busy_s() -> float:
+    """Seconds all processors together have been busy, with whatever."""
+    return parse_busy(Path("/proc/stat").read_text()) / os.sysconf("SC_CLK_TCK")
+
+
 class Account(Protocol):
     """Counts the processor time of the programs started with `words` before their own."""
 

@@ -36,6 +36,8 @@ class Measured:
     head_cpu_s: float
     node_cpu_s: float
     rss_bytes: int
+    rest_cpu_s: float = 0.0
+    """What the machine's processors did besides: other programs, and the kernel's own threads."""
     fault: str = ""
 
 
@@ -53,6 +55,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     head_cpu_s: float
     node_cpu_s: float
     rss_bytes: int
+    rest_cpu_s: float = 0.0
     nodes: int = 1
     differences: int | None = None
     fault: str = ""
@@ -108,6 +111,7 @@ def figure(
         head_cpu_s=measured.head_cpu_s,
         node_cpu_s=measured.node_cpu_s,
         rss_bytes=measured.rss_bytes,
+        rest_cpu_s=measured.rest_cpu_s,
         nodes=nodes,
         differences=differences,
         fault=measured.fault or fault,

@@ -49,10 +49,11 @@ def _bars(figure: Figure, group: list[Figure], y: int) -> list[str]:
     colour = _OURS if figure.method.startswith("ours") else _OTHERS
     for at, (_, read, shown) in enumerate(_PANELS):
         x = _LABEL + at * (_PANEL + _GAP)
-        longest = max(map(read, group)) or 1.0
-        length = max(1.0, read(figure) / longest * (_PANEL - 60))
-        parts.append(f'<rect x="{x}" y="{y - 10}" width="{length:.1f}" height="{_BAR - 3}" fill="{colour}"/>')
-        parts.append(_text(x + length + 4, y, shown(read(figure))))
+        longest = max(map(read, group))
+        if longest:
+            length = max(1.0, read(figure) / longest * (_PANEL - 60))
+            parts.append(f'<rect x="{x}" y="{y - 10}" width="{length:.1f}" height="{_BAR - 3}" fill="{colour}"/>')
+            parts.append(_text(x + length + 4, y, shown(read(figure))))
     return parts
 
 

@@ -8,19 +8,8 @@ from tests.bench import goals
 from tests.bench.figures import WORKS, Figure, Run
 from tests.bench.goals import Verdict
 
-_FIGURES = (
-    "work",
-    "method",
-    "wall s",
-    "down",
-    "up",
-    "head CPU s",
-    "node CPU s",
-    "peak",
-    "limit s",
-    "× rsync",
-    "judged",
-)
+_COSTS = ("wall s", "down", "up", "head CPU s", "node CPU s", "rest CPU s", "peak")
+_FIGURES = ("work", "method", *_COSTS, "limit s", "wall × rsync", "judged")
 _GOALS = ("goal", "at most", "yardstick", "ours by nginx", "", "ours by our head", "")
 
 
@@ -137,6 +126,7 @@ def _figure_row(run: Run, figure: Figure, base: Figure | None) -> list[str]:
         size(figure.up_bytes),
         seconds(figure.head_cpu_s),
         seconds(figure.node_cpu_s),
+        seconds(figure.rest_cpu_s),
         size(figure.rss_bytes),
         f"{seconds(limit[0])} {limit[1]}" if limit else "–",
         ratio(figure.wall_s / base.wall_s) if base and base.wall_s else "–",

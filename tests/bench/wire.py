@@ -69,18 +69,22 @@ class Wire:
         peak = counters.Peak()
         with peak.watching(self._accounts[namespace]), ThreadPoolExecutor(len(chains)) as pool:
             before, head_cpu, node_cpu = self._read()
+            busy = counters.busy_s()
             started = time.perf_counter()
             running = [pool.submit(self._chain, namespace, at, chain) for at, chain in enumerate(chains)]
             faults = [each.result() for each in running]
             wall_s = time.perf_counter() - started
+            busy = counters.busy_s() - busy
             after, head_cpu_after, node_cpu_after = self._read()
+        head_cpu, node_cpu = head_cpu_after - head_cpu, node_cpu_after - node_cpu
         return Measured(
             wall_s=wall_s,
             down_bytes=after.received - before.received,
             up_bytes=after.sent - before.sent,
-            head_cpu_s=head_cpu_after - head_cpu,
-            node_cpu_s=node_cpu_after - node_cpu,
+            head_cpu_s=head_cpu,
+            node_cpu_s=node_cpu,
             rss_bytes=peak.bytes,
+            rest_cpu_s=max(0.0, busy - head_cpu - node_cpu),
             fault="; ".join(filter(None, faults)),
         )
 

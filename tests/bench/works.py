@@ -132,6 +132,7 @@ class _Course:
             head_cpu_s=median(it.head_cpu_s for it in runs),
             node_cpu_s=median(it.node_cpu_s for it in runs),
             rss_bytes=max(it.rss_bytes for it in runs),
+            rest_cpu_s=median(it.rest_cpu_s for it in runs),
         )
         return figure(self._method.name, work, middle, differences=_differences(self._method, self.node, "v2"))
 

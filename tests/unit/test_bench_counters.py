@@ -37,6 +37,11 @@ def test_processor_time_of_a_process_with_an_odd_name() -> None:
     assert counters.parse_ticks(line) == 7 + 5 + 30 + 20
 
 
+def test_busy_time_leaves_out_idle_waiting_and_stolen() -> None:
+    assert counters.parse_busy("cpu  100 2 30 9999 888 4 5 777 0 0\ncpu0 1 2 3 4 5 6 7 8 9 10\n") == 141
+    assert counters.busy_s() > 0
+
+
 def test_peak_memory_of_a_process() -> None:
     assert (
         counters.parse_peak("Name:\trsync\nVmPeak:\t  99999 kB\nVmHWM:\t   25600 kB\nVmRSS:\t 100 kB\n") == 25600 * 1024
