@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,8 +23,9 @@ class Merged(NamedTuple):
     shadow_gid: int | None
 
 
+@functools.lru_cache(maxsize=16)
 def merge(own: AccountFiles, accounts: Accounts) -> Merged:
-    """The image's files with the site's accounts in them.
+    """The image's files with the site's accounts in them; made once for all nodes that have the same.
 
     Raises NotRenderable, naming the field, for an id or a name that is something else in the image, and for a user
     whose group is nowhere.

@@ -125,6 +125,7 @@ _FILLER_UUIDS = ("03000200-0400-0500-0006-000700080009", "12345678-1234-5678-90a
 _PCI_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _ETHERNET, _INFINIBAND, _LOOPBACK = "1", "32", "772"
 _KINDS: dict[str, Literal["ethernet", "infiniband"]] = {_ETHERNET: "ethernet", _INFINIBAND: "infiniband"}
+_DISK_DRIVERS = ("sd", "sd_mod", "sr", "sr_mod")
 _NO_DISK = re.compile(r"(loop|ram|zram|dm-|md|sr|fd|nbd)\d+")
 _VENDORS = (
     ("vmware", "vmware"),
@@ -306,16 +307,15 @@ def _disk_serial(tree: _Tree, here: str) -> str:
 
 
 def _controller_driver(tree: _Tree, device: str) -> str:
-    """The driver of the nearest PCI device above a disk (or of the disk's own device: virtio_blk, not virtio-pci)."""
-    own = tree.driver(device)
-    if own and own not in ("sd", "sd_mod", "sr", "sr_mod"):
-        return own
+    """The nearest driver from a disk upwards that is none of disks themselves: virtio_blk, usb_storage, hv_storvsc,
+    or that of the PCI controller."""
     at = device
     while at not in ("", "sys"):
-        if _PCI_ADDRESS.fullmatch(os.path.basename(at)):
-            return tree.driver(at)
+        driver = tree.driver(at)
+        if driver and driver not in _DISK_DRIVERS:
+            return driver
         at = os.path.dirname(at)
-    return own
+    return tree.driver(device)
 
 
 def _pci_address(device: str) -> str:

@@ -51,3 +51,18 @@ def _notices(record: Record, footprint: Footprint) -> Iterator[str]:
         yield "the record has a Kerrighed session, but the tree holds no Kerrighed tools: only the node list is made"
     if (record.modules or record.blacklist) and not footprint.modules:
         yield "the record has kernel modules, but the tree holds no place to list them"
+    environment = record.environment
+    for wanted, there, words in (
+        (
+            record.time_servers,
+            footprint.time != "none",
+            "time servers, but the tree holds neither chrony nor timesyncd",
+        ),
+        (record.locale, footprint.locale_file, "a locale, but the tree holds no file for it"),
+        (record.keyboard, footprint.keyboard != "none", "a keyboard, but the tree holds nothing that sets one up"),
+        (record.exports, footprint.nfs_server, "exports, but the tree holds no NFS server"),
+        (record.accounts.sudo, footprint.sudo, "sudo rules, but the tree holds no /etc/sudoers.d"),
+        (environment.load or environment.defaults, footprint.module_tools, "modulefiles, but the tree holds no tool"),
+    ):
+        if wanted and not there:
+            yield f"the record has {words}"

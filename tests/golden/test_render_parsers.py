@@ -123,9 +123,10 @@ def test_netplan_is_yaml(tmp_path: Path) -> None:
 
 
 @needs("netplan")
-def test_netplan_generates(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", cases_with("/etc/netplan/10-sis.yaml"))
+def test_netplan_generates(name: str, tmp_path: Path) -> None:
     (tmp_path / "etc/netplan").mkdir(parents=True)
-    written("netplan", "/etc/netplan/10-sis.yaml", tmp_path / "etc/netplan")
+    written(name, "/etc/netplan/10-sis.yaml", tmp_path / "etc/netplan")
     process.run(["netplan", "generate", "--root-dir", tmp_path])
 
 
@@ -136,6 +137,60 @@ def test_keyfiles_are_key_files(port: str) -> None:
     parser.read_string(content.decode())
     assert {"connection", "ipv4", "ipv6"} < set(parser.sections())
     assert parser["connection"]["type"] in parser.sections()
+
+
+@needs("nmcli")
+@pytest.mark.parametrize("name", cases_with(".nmconnection"))
+def test_networkmanager_takes_the_keyfiles(name: str) -> None:
+    """nmcli reads a connection, changes one word and writes it again: nothing else may be lost."""
+    for path, file in files_of(name).items():
+        if path.endswith(".nmconnection"):
+            argv = ["nmcli", "--offline", "connection", "modify", "connection.autoconnect-priority", "11"]
+            read = process.run(argv, stdin=file.content).stdout.splitlines()
+            ours = [line for line in file.content.decode().splitlines() if line and not line.startswith("#")]
+            assert {*ours} - {*read} == {"autoconnect-priority=10"}
+
+
+@needs("chronyd")
+@pytest.mark.parametrize("name", cases_with("chrony.conf"))
+def test_chrony(name: str, tmp_path: Path) -> None:
+    path = next(path for path in files_of(name) if path.endswith("/chrony.conf"))
+    read = process.run(["chronyd", "-p", "-f", written(name, path, tmp_path)]).stdout
+    assert [line.split()[1] for line in read.splitlines() if line.startswith("server")] == [
+        *record_of(GOOD[name]).time_servers
+    ]
+
+
+@needs("visudo")
+@pytest.mark.parametrize("name", cases_with("/etc/sudoers.d/"))
+def test_sudoers(name: str, tmp_path: Path) -> None:
+    for path in files_of(name):
+        if path.startswith("/etc/sudoers.d/"):
+            process.run(["visudo", "-c", "-f", written(name, path, tmp_path)])
+
+
+@needs("pwck")
+@pytest.mark.parametrize("name", cases_with("/etc/passwd"))
+def test_passwd_and_shadow(name: str, tmp_path: Path) -> None:
+    files = [written(name, path, tmp_path) for path in ("/etc/passwd", "/etc/shadow")]
+    said = process.run(["pwck", "-r", *files], check=False).stdout
+    # It looks for homes and groups on this machine; what counts is that each line is an entry with its shadow.
+    assert not any(word in said for word in ("invalid", "duplicate", "no matching"))
+
+
+@pytest.mark.parametrize("name", cases_with("/etc/clustershell/"))
+def test_clustershell(name: str, tmp_path: Path) -> None:
+    from ClusterShell.NodeUtils import YAMLGroupLoader
+
+    (source,) = YAMLGroupLoader(str(written(name, "/etc/clustershell/groups.d/cluster.yaml", tmp_path)))
+    assert source.groups["gpu"] == "n[005-006,010]"
+
+
+@needs("ssh-keygen")
+def test_known_hosts(tmp_path: Path) -> None:
+    file = written("peer-files", "/etc/ssh/ssh_known_hosts", tmp_path)
+    for name in ("n001", "n001.cluster.lan", "10.77.0.11"):
+        assert "found: line 2" in process.run(["ssh-keygen", "-F", name, "-f", file]).stdout
 
 
 NETWORKD = Path("/lib/systemd/systemd-networkd")

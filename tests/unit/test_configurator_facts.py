@@ -26,11 +26,16 @@ def test_recorded_machine(machine: str, tmp_path: Path, capsysbinary: pytest.Cap
 
 
 def test_machines_differ() -> None:
-    assert len(MACHINES) >= 4
+    assert len(MACHINES) >= 11
     facts = [decode_facts((FIXTURES / "facts" / f"{machine}.json").read_bytes()) for machine in MACHINES]
     assert {each.boot_mode for each in facts} == {"bios", "uefi"}
     assert max(each.cpu.sockets for each in facts if each.cpu.cores > 2) >= 2
     assert any({disk.type for disk in each.disks} == {"nvme"} for each in facts)
+    assert {each.architecture for each in facts} >= {"x86_64", "aarch64"}
+    assert {disk.driver for each in facts for disk in each.disks} >= {
+        "ahci", "hv_storvsc", "megaraid_sas", "nvme", "qla2xxx", "usb_storage", "virtio_blk",
+    }  # fmt: skip
+    assert "infiniband" in {interface.kind for each in facts for interface in each.interfaces}
 
 
 def test_live_machine() -> None:
