@@ -34,6 +34,8 @@ class Wire:
         self.node = f"sis-{os.getpid()}-2"
         self._folder = folder
         self._accounts: dict[str, counters.Account] = {}
+        self._programs: set[subprocess.Popen[bytes]] = set()
+        self._ended = False
 
     def __enter__(self) -> Wire:
         lab.sweep()
@@ -66,13 +68,18 @@ class Wire:
         """The same for chains of commands that run at the same time. Data not yet on disk is written out before."""
         namespace = self.node if on == "node" else self.head
         os.sync()
+        self._ended = False
         peak = counters.Peak()
         with peak.watching(self._accounts[namespace]), ThreadPoolExecutor(len(chains)) as pool:
             before, head_cpu, node_cpu = self._read()
             busy = counters.busy_s()
             started = time.perf_counter()
             running = [pool.submit(self._chain, namespace, at, chain) for at, chain in enumerate(chains)]
-            faults = [each.result() for each in running]
+            try:
+                faults = [each.result() for each in running]
+            except BaseException:
+                self._end_programs()
+                raise
             wall_s = time.perf_counter() - started
             busy = counters.busy_s() - busy
             after, head_cpu_after, node_cpu_after = self._read()
@@ -106,6 +113,12 @@ class Wire:
             seconds = time.perf_counter() - started
             sender.join()
         return count / seconds
+
+    def _end_programs(self) -> None:
+        """Interrupted, or out of time: what is being measured ends, and nothing more begins."""
+        self._ended = True
+        for program in tuple(self._programs):
+            process.end_group(program.pid)
 
     def _lay(self) -> None:
         for namespace in (self.head, self.node):
@@ -141,13 +154,18 @@ class Wire:
         output = self._folder / f"{namespace}-{number}.log"
         for argv in chain:
             output.unlink(missing_ok=True)
+            if self._ended:
+                return "ended from outside"
             program = process.start(self._command(namespace, argv), output=output)
+            self._programs.add(program)
             try:
                 code = program.wait(DEADLINE_S)
-            except BaseException:
+            except subprocess.TimeoutExpired:
                 process.end_group(program.pid)
                 program.wait()
-                raise
+                return f"{Path(argv[0]).name} did not end within {DEADLINE_S:.0f} s"
+            finally:
+                self._programs.discard(program)
             if code:
                 said = output.read_text(errors="replace").strip().splitlines()[-3:]
                 return f"{Path(argv[0]).name} ended with {code}: {' / '.join(said)}"[:300]
