@@ -62,8 +62,15 @@ class _Task(NamedTuple):
     """Everything a worker needs to make one item."""
 
     store: str
+    stretches: tuple[Stretch, ...]
     base: tuple[_Piece, ...]
     output: tuple[_Piece, ...]
+
+
+class _Encoded(NamedTuple):
+    method: int
+    payload: bytes
+    base: tuple[Stretch, ...]
 
 
 class _Side:
@@ -154,8 +161,7 @@ def _make(old: _Side, new: _Side, path: Path, progress: Progress | None, process
     finished = temporary_beside(path)
     try:
         with payloads.open("xb") as file:
-            for work, (method, payload) in zip(works, _encoded(old, new, works, processes), strict=True):
-                base = tuple(work.base) if method != patches.PLAIN else ()
+            for work, (method, payload, base) in zip(works, _encoded(old, new, works, processes), strict=True):
                 items.append(Item(len(work.chunks), method, len(payload), blake3(payload).digest(CHECK_BYTES), base))
                 file.write(payload)
                 hasher.update(payload)
@@ -203,8 +209,8 @@ def _patch(before: bytes, after: bytes) -> bytes:
     return patches.compress(after, before)
 
 
-def _encoded(old: _Side, new: _Side, works: Sequence[Work], processes: int | None) -> Iterator[tuple[int, bytes]]:
-    """(method, payload) of each item, in order; in processes where it is much (bsdiff shares no interpreter)."""
+def _encoded(old: _Side, new: _Side, works: Sequence[Work], processes: int | None) -> Iterator[_Encoded]:
+    """Each item, in order; in processes where it is much (bsdiff shares no interpreter)."""
     tasks = (_task(old, new, work) for work in works)
     count = processes or os.cpu_count() or 1
     if sum(work.output_bytes for work in works) <= _IN_PROCESS_BYTES or len(works) < 2 or count < 2:
@@ -214,8 +220,8 @@ def _encoded(old: _Side, new: _Side, works: Sequence[Work], processes: int | Non
         yield from _in_order(pool, tasks, count * _TASKS_AHEAD)
 
 
-def _in_order(pool: ProcessPoolExecutor, tasks: Iterable[_Task], ahead: int) -> Iterator[tuple[int, bytes]]:
-    waiting: deque[Future[tuple[int, bytes]]] = deque()
+def _in_order(pool: ProcessPoolExecutor, tasks: Iterable[_Task], ahead: int) -> Iterator[_Encoded]:
+    waiting: deque[Future[_Encoded]] = deque()
     try:
         for task in tasks:
             waiting.append(pool.submit(_encode, task))
@@ -231,13 +237,28 @@ def _in_order(pool: ProcessPoolExecutor, tasks: Iterable[_Task], ahead: int) -> 
 def _task(old: _Side, new: _Side, work: Work) -> _Task:
     base = chain.from_iterable(old.stretch(stretch) for stretch in work.base)
     output = (new.piece(chunk.digest, 0, chunk.size) for chunk in work.chunks)
-    return _Task(str(old.store.path), tuple(base), tuple(output))
+    return _Task(str(old.store.path), tuple(work.base), tuple(base), tuple(output))
 
 
-def _encode(task: _Task) -> tuple[int, bytes]:
+def _encode(task: _Task) -> _Encoded:
     """In a worker: read what the item is made of and from, and find its smallest form."""
     store = LocalStore(Path(task.store))
-    return patches.encode(_content(store, task.base), _content(store, task.output))
+    base, output = _content(store, task.base), _content(store, task.output)
+    start, end = patches.narrowed(base, output) if len(task.stretches) == 1 else (0, len(base))
+    method, payload = patches.encode(base[start:end], output)
+    return _Encoded(method, payload, () if method == patches.PLAIN else _clipped(task.stretches, start, end))
+
+
+def _clipped(stretches: Iterable[Stretch], start: int, end: int) -> tuple[Stretch, ...]:
+    """What of stretches lying one behind the other is between two positions."""
+    clipped = []
+    at = 0
+    for entry, offset, length in stretches:
+        left, right = max(start - at, 0), min(end - at, length)
+        if left < right:
+            clipped.append(Stretch(entry, offset + left, right - left))
+        at += length
+    return tuple(clipped)
 
 
 def _content(store: LocalStore, pieces: Iterable[_Piece]) -> bytes:

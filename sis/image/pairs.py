@@ -1,4 +1,4 @@
-"""Which old file a new one is most like: by path, by content, by path with its numbers alike, by name and size."""
+"""Which old file a new one is most like: by path, by content or path with its numbers alike, by name and size."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class Pairing:
         same = self._by_path.get(entry.path)
         if same is not None:
             return same
-        holding = Counter(self._by_chunk[digest] for digest in _digests(entry) if digest in self._by_chunk)
-        if holding:
-            return max(holding, key=lambda number: (holding[number], -number))
         shape = _shape(entry.path)
         found = self._nearest(entry, self._by_shape.get(shape, ()), lambda _: True)
+        holder, held_bytes = self._holder(entry)
+        if holder is not None and (found is None or held_bytes > 2 * self._held_bytes(entry, found)):
+            return holder
         if found is None:
             alike = self._by_place.get(_place(shape), ())
             found = self._nearest(entry, alike if len(alike) <= _ALIKE_MAX else (), self._is_near_in_size(entry))
@@ -57,6 +57,19 @@ class Pairing:
             alike = self._by_name.get(_name(shape), ())
             found = self._nearest(entry, alike if len(alike) <= _ALIKE_MAX else (), self._is_near_in_size(entry))
         return found
+
+    def _holder(self, entry: Entry) -> tuple[int | None, int]:
+        """The old file that holds most of the chunks of `entry`, and how many bytes these are."""
+        held: Counter[int] = Counter()
+        for digest, size in entry.each_chunk():
+            if digest in self._by_chunk:
+                held[self._by_chunk[digest]] += size
+        number = max(held, key=lambda at: (held[at], -at), default=None)
+        return number, held[number] if number is not None else 0
+
+    def _held_bytes(self, entry: Entry, number: int) -> int:
+        here = set(_digests(self._entries[number]))
+        return sum(size for digest, size in entry.each_chunk() if digest in here)
 
     def _nearest(self, entry: Entry, numbers: Iterable[int], fits: Callable[[Entry], bool]) -> int | None:
         """The one that is gone from the newer tree rather than one that stays, the nearest in size, the first."""

@@ -6,6 +6,7 @@ import struct
 
 import bsdiff4.core
 import zstandard
+from pyfastcdc import FastCDC
 
 from sis.errors import Corrupt
 
@@ -19,8 +20,13 @@ BASE_BYTES_MAX = 16 << 20
 BSDIFF_BYTES_MAX = 8 << 20
 """The writer's limit for either side: bsdiff takes 17 times the old side in memory, and about a second for 8 MB."""
 
+_MARGIN_BYTES = 128 << 10
+_MATCHES_MIN = 16
 _QUICK_LEVEL = 9
 _FINE_LEVEL = 19
+_BSDIFF_LEVEL = 17
+"""Half the time of 19 for 2 % more, on kernel modules."""
+
 _COARSE_LEVEL = 12
 _FINE_BYTES_MAX = 1 << 20
 _CONTROL = struct.Struct("<II")
@@ -51,6 +57,29 @@ def encode(base: bytes, data: bytes) -> tuple[int, bytes]:
     if best[0] == PREFIX:
         best = min(best, (PREFIX, compress(data, base)), key=_cost)
     return best
+
+
+def narrowed(base: bytes, data: bytes) -> tuple[int, int]:
+    """The part of a long base that `data` resembles, as (start, end): all of it where that cannot be told.
+
+    Both are cut finely by content, and the middle nine tenths of the matches are what counts.
+    """
+    if len(base) <= 2 * len(data) + _MARGIN_BYTES:
+        return 0, len(base)
+    places: dict[bytes, int] = {}
+    for piece in _finely().cut_buf(base):
+        places.setdefault(bytes(piece.data), piece.offset)
+    found = sorted(places[known] for piece in _finely().cut_buf(data) if (known := bytes(piece.data)) in places)
+    if len(found) < _MATCHES_MIN:
+        return 0, len(base)
+    outside = len(found) // 20
+    start, end = found[outside], found[-1 - outside]
+    reach = max(_MARGIN_BYTES, len(data) - (end - start))
+    return max(0, start - reach), min(len(base), end + reach)
+
+
+def _finely() -> FastCDC:
+    return FastCDC(1024, min_size=256, max_size=4096, normalized_chunking=1, seed=0)
 
 
 def decode(method: int, payload: bytes, base: bytes, size: int) -> bytes:
@@ -122,7 +151,8 @@ def _is_for_bsdiff(base: bytes, data: bytes, quick: int) -> bool:
 def _bsdiff(base: bytes, data: bytes) -> bytes:
     control, difference, extra = bsdiff4.core.diff(base, data)
     columns = b"".join(control[at::_CONTROL_ROW] for at in range(_CONTROL_ROW))
-    return compress(_CONTROL.pack(len(control), len(difference)) + columns + difference + extra)
+    content = _CONTROL.pack(len(control), len(difference)) + columns + difference + extra
+    return compress(content, level=_BSDIFF_LEVEL if len(data) <= _FINE_BYTES_MAX else _COARSE_LEVEL)
 
 
 def _bspatch(payload: bytes, base: bytes, size: int) -> bytes:

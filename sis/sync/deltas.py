@@ -72,9 +72,12 @@ class DeltaUse:
                 chosen.append(placed)
         return tuple(chosen)
 
-    def estimate(self, missing: Iterable[bytes]) -> int:
-        """The bytes of the delta that making `missing` will take."""
-        return sum(placed.item.stored for placed in self.chosen(missing))
+    def estimate(self, missing: Iterable[bytes]) -> tuple[int, int]:
+        """The bytes of the delta, and of chunks, that making `missing` will take."""
+        wanted = set(missing)
+        items = self.chosen(wanted)
+        wanted.difference_update(chunk.digest for placed in items for chunk in placed.chunks)
+        return sum(placed.item.stored for placed in items), sum(map(self._chunk_cost, wanted))
 
     def make(self, missing: Iterable[bytes]) -> Generator[Arrived, None, None]:
         """The chunks of `missing` that the delta gives, each proved by its digest. Never raises for what is damaged."""

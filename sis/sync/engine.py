@@ -195,7 +195,8 @@ def _plan(
     plan = make_plan(want.entries, survey.observed, comparison, survey.rules, local, want.blobs, stored_bytes)
     if by_delta is None:
         return plan
-    totals = msgspec.structs.replace(plan.totals, bytes_delta=by_delta.estimate(plan.to_fetch))
+    delta_bytes, chunk_bytes = by_delta.estimate(plan.to_fetch)
+    totals = msgspec.structs.replace(plan.totals, bytes_fetched=delta_bytes + chunk_bytes, bytes_delta=delta_bytes)
     return dataclasses.replace(plan, totals=totals)
 
 
