@@ -261,6 +261,57 @@ def test_networkd_does_what_the_record_says(tmp_path: Path) -> None:
     assert [line for line in log if "/etc/systemd/network" in line and "Configuring with" not in line] == []
 
 
+BRIDGE_ADDRESSES = {"10.77.0.11/24", "10.77.1.11/24", "2001:db8:77::11/64"}
+
+
+def assert_bridged(addresses: str, routes: str) -> None:
+    """br0 has its three addresses and both members; the routes of both families are there."""
+    ports = {port["ifname"]: port for port in json.loads(addresses)}
+    seen = {f"{each['local']}/{each['prefixlen']}" for each in ports["br0"]["addr_info"] if each["scope"] == "global"}
+    assert (seen, ports["br0"]["mtu"]) == (BRIDGE_ADDRESSES, 1400)
+    assert (ports["lan0"]["master"], ports["lan1"]["master"]) == ("br0", "br0")
+    ways = {(route["dst"], route.get("gateway"), route["dev"]) for route in json.loads(routes)}
+    assert {("default", "10.77.0.1", "br0"), ("10.80.0.0/16", "10.77.1.254", "br0")} <= ways
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not NETWORKD.exists(), reason="systemd-networkd is not installed")
+def test_networkd_makes_a_bridge(tmp_path: Path) -> None:
+    case = GOOD["networkd-bridge"]
+    apply(tmp_path, plan(tmp_path, case.render()))
+    ports = " ".join(f"{each.name}={each.mac}" for each in record_of(case).interfaces if each.mac)
+    addresses, routes, *log = in_a_private_network(RUN_NETWORKD, tmp_path, ports, "4")
+    assert_bridged(addresses, routes)
+    assert [line for line in log if "/etc/systemd/network" in line and "Configuring with" not in line] == []
+
+
+RUN_IFUP = (
+    IN_A_PRIVATE_NETWORK
+    + r"""
+mkdir -p /run/network
+ifup -a -i "$2" >/run/log 2>&1 || cat /run/log >&2
+ip -j addr
+ip -j route
+ip -6 -j route
+ifdown -a -i "$2" >/run/log 2>&1 || cat /run/log >&2
+ip -j link
+"""
+)
+
+
+@pytest.mark.root
+@needs("ifup")
+def test_ifup_makes_a_bridge_and_ifdown_removes_it(tmp_path: Path) -> None:
+    case = GOOD["ifupdown-bridge"]
+    apply(tmp_path, plan(tmp_path, case.render()))
+    ports = " ".join(f"{each.name}={each.mac}" for each in record_of(case).interfaces if each.mac)
+    read = in_a_private_network(RUN_IFUP, tmp_path, ports, tmp_path / "etc/network/interfaces")
+    addresses, routes, routes6, links = read
+    assert_bridged(addresses, routes)
+    assert ("default", "2001:db8:77::1") in {(route["dst"], route.get("gateway")) for route in json.loads(routes6)}
+    assert "br0" not in {link["ifname"] for link in json.loads(links)}
+
+
 @pytest.mark.root
 @needs("udevadm")
 def test_udev_pins_the_name(tmp_path: Path) -> None:
