@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 
 from sis.errors import Refused, SisError
 from sis.system import locks, process
@@ -30,6 +32,8 @@ def main() -> int:
     methods = chosen(os.environ.get("BENCH_METHODS", "").replace(",", " ").split())
     folder = Path(os.environ.get("BENCH_DIR") or _REPOSITORY / ".demo" / "bench").resolve() / size.name
     _need_programs()
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, _leave)
     folder.mkdir(parents=True, exist_ok=True)
     with locks.hold(folder / "lock", f"benchmark {size.name}"):
         made = trees.make(size, folder, _say)
@@ -50,6 +54,10 @@ def main() -> int:
     for figure in wrong:
         print(f"WRONG: {figure.method}, {figure.work}: {figure.fault or f'{figure.differences} paths differ'}")
     return 1 if wrong else 0
+
+
+def _leave(signum: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + signum)
 
 
 def _need_programs() -> None:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import FrameType
 
 from sis.errors import SisError
 from sis.system import process
@@ -40,8 +39,6 @@ class Wire:
     def __enter__(self) -> Wire:
         lab.sweep()
         counters.sweep()
-        for signum in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(signum, _leave)
         try:
             self._lay()
         except BaseException:
@@ -193,7 +190,3 @@ def _send(connection: socket.socket, count: int) -> None:
         part = min(count, len(piece))
         connection.sendall(memoryview(piece)[:part])
         count -= part
-
-
-def _leave(signum: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + signum)
