@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from sis.errors import Corrupt, NotFound, Refused
-from sis.image import codec, refs
+from sis.image import codec, dictionary, packs, refs
 from sis.image.index import ChunkIndex
 from sis.image.model import FORMAT, Manifest, Ref, Version
 from sis.image.packs import PACK_BYTES_TARGET, PackRow, PackWriter, build_table
@@ -55,6 +55,7 @@ def commit(
     with store.writing(f"commit of {image}", wait_s=wait_s), _Packer(store) as packer:
         ref = _current(store, image)
         parent_id, parent = _latest(store, ref)
+        packer.use_dictionary_of(parent)
         found = _scan(tree, _read_cache(store, image), packer, progress)
         manifest = Manifest(entries=found.entries)
         data = codec.encode_manifest(manifest)
@@ -109,6 +110,8 @@ class _Packer:
         self._writer: PackWriter | None = None
         self._new: dict[bytes, PackRow] = {}
         self._made = 0
+        self._dictionary = b""
+        self._dictionary_digest = b""
 
     def __enter__(self) -> _Packer:
         return self
@@ -124,6 +127,25 @@ class _Packer:
                 self._index = ChunkIndex.of(self._store)
             return self._index
 
+    def use_dictionary_of(self, parent: Version | None) -> None:
+        """Go on with the dictionary of an earlier version: who has that version has it."""
+        if parent is None:
+            return
+        with contextlib.suppress(Corrupt):
+            used = [pack.dictionary for pack in self._store.table(parent.table).packs if pack.dictionary]
+            if used:
+                self._dictionary, self._dictionary_digest = self._store.dictionary(used[-1]), used[-1]
+
+    def learn(self, small_bytes: int, samples: Callable[[], list[bytes]]) -> None:
+        if self._dictionary or small_bytes < dictionary.TREE_BYTES_MIN:
+            return
+        self._dictionary = dictionary.train(samples())
+        if self._dictionary:
+            self._dictionary_digest = self._store.write_dictionary(self._dictionary)
+
+    def encode(self, data: memoryview) -> bytes:
+        return packs.encode(data, self._dictionary if len(data) <= dictionary.SMALL_BYTES else b"")
+
     def wants(self, digest: bytes) -> bool:
         index = self._index or self.index()
         return digest not in index.rows and digest not in self._new
@@ -132,7 +154,7 @@ class _Packer:
         if not self.wants(digest):
             return
         if self._writer is None:
-            self._writer = self._store.new_pack(self._made)
+            self._writer = self._store.new_pack(self._made, self._dictionary_digest)
             self._made += 1
         self._new[digest] = self._writer.add(digest, size_bytes, stored)
         if self._writer.size >= PACK_BYTES_TARGET:

@@ -17,7 +17,7 @@ from sis.image.model import Version
 from sis.image.store import VERSION_BYTES_MAX, Beginning, DocumentStore
 from sis.system.files import atomic_write, make_dirs
 
-_FOLDERS = ("versions", "manifests", "tables")
+_FOLDERS = ("versions", "manifests", "tables", "dictionaries")
 _APPLIED = "applied"
 _TAG = ".tag"
 _TAG_BYTES_MAX = 256
@@ -76,6 +76,14 @@ class KeptStore(DocumentStore):
             if not self._forget(f"versions/{version_id}"):
                 raise
             return super().version(version_id)
+
+    def dictionary(self, digest: bytes) -> bytes:
+        try:
+            return super().dictionary(digest)
+        except Corrupt:
+            if not self._forget(f"dictionaries/{digest.hex()}"):
+                raise
+            return super().dictionary(digest)
 
     def _document(self, name: str, digest: str) -> bytes:
         try:
@@ -184,6 +192,7 @@ class KeptStore(DocumentStore):
                 self._keep(name, data)
         version = self.version(version_id)
         wanted = {f"versions/{version_id}", f"manifests/{version.manifest}", f"tables/{version.table}"}
+        wanted.update(f"dictionaries/{pack.dictionary.hex()}" for pack in self.table(version.table).packs)
         self._keep(_APPLIED, version_id.encode())
         for name in self._names():
             if name not in wanted:

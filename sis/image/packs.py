@@ -233,7 +233,7 @@ def _compressor(dictionary: bytes) -> zstandard.ZstdCompressor:
     if dictionary not in made:
         content = zstandard.ZstdCompressionDict(dictionary) if dictionary else None
         made[dictionary] = zstandard.ZstdCompressor(
-            level=LEVEL, dict_data=content, write_content_size=True, write_checksum=False
+            level=LEVEL, dict_data=content, write_content_size=True, write_checksum=False, write_dict_id=False
         )
     return made[dictionary]
 

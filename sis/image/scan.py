@@ -18,10 +18,9 @@ from typing import NamedTuple, Protocol, TypeVar
 import msgspec
 
 from sis.errors import NotFound, SisError
-from sis.image import chunk
+from sis.image import chunk, dictionary
 from sis.image.codec import PATH_BYTES_MAX, show_path
 from sis.image.model import ANY_MTIME, HOLE, Entry, Kind
-from sis.image.packs import encode
 from sis.system.files import Run, Xattrs, member_path, open_beneath, read_xattrs, runs_of
 
 IDENTITY = struct.Struct("<QQQqq")
@@ -43,9 +42,14 @@ Progress = Callable[[str, int, int], None]
 
 
 class ChunkSink(Protocol):
-    """Where the content goes. `wants` is asked in any thread; `put` is called in path order in one thread."""
+    """Where the content goes. `wants` and `encode` are asked in any thread; `put` is called in path order in one.
 
+    Before all of them, `learn` is told how much there is in small files, and can have some of it read.
+    """
+
+    def learn(self, small_bytes: int, samples: Callable[[], list[bytes]]) -> None: ...
     def wants(self, digest: bytes) -> bool: ...
+    def encode(self, data: memoryview) -> bytes: ...
     def put(self, digest: bytes, size_bytes: int, stored: bytes) -> None: ...
 
 
@@ -238,6 +242,9 @@ class _Content:
                 continue
             waiting.append(one)
             self._total += one.entry.size
+        if self._sink is not None:
+            small = [one for one in waiting if one.entry.size <= dictionary.SMALL_BYTES]
+            self._sink.learn(sum(one.entry.size for one in small), lambda: self._samples(small))
         try:
             self._read_all(waiting)
         finally:
@@ -246,6 +253,14 @@ class _Content:
             if one.inode is not None and one.runs is not None:
                 first = first_of[one.inode]
                 one.runs, one.identity, one.settled = first.runs, first.identity, first.settled
+
+    def _samples(self, small: list[_Found]) -> list[bytes]:
+        """The content of some small files, as far as it can be read."""
+        samples = []
+        for one in dictionary.chosen(small):
+            with _opened(self._root, one.entry.path) as handle:
+                samples.append(os.pread(handle, dictionary.SMALL_BYTES, 0))
+        return samples
 
     def _read_all(self, waiting: list[_Found]) -> None:
         group: list[_Found] = []
@@ -297,8 +312,9 @@ class _Content:
                 done.append(_Done(piece, HOLE, None))
                 continue
             digest = chunk.digest(piece.data)
-            wanted = self._sink is not None and self._sink.wants(digest)
-            done.append(_Done(piece, digest, encode(piece.data) if wanted else None))
+            sink = self._sink
+            stored = sink.encode(piece.data) if sink is not None and sink.wants(digest) else None
+            done.append(_Done(piece, digest, stored))
         return done
 
     def _send(self, work: Callable[[list[_T]], list[_Done]], items: list[_T]) -> None:

@@ -254,9 +254,15 @@ class LocalStore(DocumentStore):
         self._write(f"tables/{name}", codec.compress(data))
         return name
 
-    def new_pack(self, number: int) -> PackWriter:
-        """A pack to fill; `place_pack` gives it its name."""
-        return PackWriter(self._work / "tmp" / f"{os.getpid()}-{number}.pack")
+    def write_dictionary(self, data: bytes) -> bytes:
+        """Store a zstd dictionary; returns its digest."""
+        name = codec.digest_of(data)
+        self._write(f"dictionaries/{name}", data)
+        return bytes.fromhex(name)
+
+    def new_pack(self, number: int, dictionary: bytes = b"") -> PackWriter:
+        """A pack to fill; `place_pack` gives it its name. `dictionary` is the digest of the one its frames need."""
+        return PackWriter(self._work / "tmp" / f"{os.getpid()}-{number}.pack", dictionary)
 
     def place_pack(self, writer: PackWriter) -> PackRef:
         done = writer.finish()
