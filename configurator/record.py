@@ -247,6 +247,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     root_authorized_keys: tuple[str, ...] = ()
     machine_id: str | None = None
     timezone: str = "UTC"
+    resync: Literal["nightly", "hourly", "off"] = "nightly"
     profiles: tuple[str, ...] = ()
     """Whose site files the node gets: a later one wins."""
     groups: tuple[str, ...] = ()

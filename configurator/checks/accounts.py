@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 
@@ -17,7 +18,13 @@ _HIGHEST_ID = 2**32 - 2
 """The last is -1, which means "none" to the kernel."""
 
 
-def accounts_faults(accounts: Accounts) -> Iterator[Fault]:
+@functools.lru_cache(maxsize=16)
+def accounts_faults(accounts: Accounts) -> tuple[Fault, ...]:
+    """Every fault; equal accounts of many nodes are looked at once."""
+    return tuple(_faults(accounts))
+
+
+def _faults(accounts: Accounts) -> Iterator[Fault]:
     for at, user in enumerate(accounts.users):
         yield from _user(f"record.accounts.users[{at}]", user)
     for at, group in enumerate(accounts.groups):

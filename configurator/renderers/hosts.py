@@ -30,7 +30,13 @@ def hosts(context: Context) -> Iterator[RenderedFile]:
         lines.append(_line(own_address(record) or "127.0.1.1", record.name, record.domain))
     if record.head and record.head not in peers.addresses and record.head_name not in (*peers.names, record.name):
         lines.append(_line(record.head, record.head_name, record.domain))
-    yield text_file("/etc/hosts", "hosts", [*lines, *peers.block])
+    yield RenderedFile(path="/etc/hosts", content=_content(tuple(lines), peers.block), origin="hosts")
+
+
+@functools.lru_cache(maxsize=16)
+def _content(lines: tuple[str, ...], block: tuple[str, ...]) -> bytes:
+    """One bytes object for all nodes with the same file: those that are among their own peers."""
+    return text_file("/etc/hosts", "hosts", [*lines, *block]).content
 
 
 class _PeerTable:

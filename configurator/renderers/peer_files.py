@@ -19,8 +19,8 @@ def peer_files(context: Context) -> Iterator[RenderedFile]:
         first = made.setdefault(path, at)
         if first != at:
             raise NotRenderable(f"record.peer_files[{at}]: makes {path}, as record.peer_files[{first}] does")
-        text = f"{header('peer_files')}\n{peer_file_text(context.record, file)}"
-        yield RenderedFile(path=path, content=text.encode(), origin="peer_files")
+        content = _encoded("peer_files", peer_file_text(context.record, file))
+        yield RenderedFile(path=path, content=content, origin="peer_files")
 
 
 @renderer("known_hosts")
@@ -28,8 +28,8 @@ def known_hosts(context: Context) -> Iterator[RenderedFile]:
     record = context.record
     lines = _known_hosts(Same(record.peers), record.domain)
     if lines:
-        text = f"{header('known_hosts')}\n{lines}"
-        yield RenderedFile(path="/etc/ssh/ssh_known_hosts", content=text.encode(), origin="known_hosts")
+        content = _encoded("known_hosts", lines)
+        yield RenderedFile(path="/etc/ssh/ssh_known_hosts", content=content, origin="known_hosts")
 
 
 @functools.lru_cache(maxsize=4)
@@ -42,3 +42,9 @@ def _known_hosts(peers: Same, domain: str) -> str:
             kind, blob = key.split(" ")[:2]
             lines.append(f"{','.join([*names, peer.address])} {kind} {blob}\n")
     return "".join(lines)
+
+
+@functools.lru_cache(maxsize=64)
+def _encoded(origin: str, text: str) -> bytes:
+    """The same bytes object for all nodes that share a list: it may be a megabyte."""
+    return f"{header(origin)}\n{text}".encode()
