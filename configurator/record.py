@@ -248,6 +248,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     machine_id: str | None = None
     timezone: str = "UTC"
     resync: Literal["nightly", "hourly", "off"] = "nightly"
+    """When the node makes itself equal to its image by itself."""
     profiles: tuple[str, ...] = ()
     """Whose site files the node gets: a later one wins."""
     groups: tuple[str, ...] = ()
