@@ -205,3 +205,27 @@ def test_the_newer_documents_come_out_of_the_delta(tmp_path: Path) -> None:
     assert delta is not None
     assert len(delta.items) == 1
     assert learnt.notices == []
+
+
+def test_many_items_are_made_in_processes_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stores = []
+    for processes in (1, 2):
+        where = tmp_path / str(processes)
+        store = LocalStore(where / "store")
+        ids = []
+        for number in (1, 2):
+            rng = random.Random(3)
+            folder = where / str(number)
+            folder.mkdir(parents=True)
+            for name in range(6):
+                (folder / str(name)).write_bytes(rng.randbytes(70_000) + bytes([number]) * 50)
+                os.utime(folder / str(name), ns=(0, 10**18))
+            os.utime(folder, ns=(0, 10**18))
+            ids.append(commit(store, "image", folder).version_id)
+        monkeypatch.setattr(delta_make, "_IN_PROCESS_BYTES", 0)
+        made = delta_make.make(store, ids[0], ids[1], processes=processes)
+        assert made is not None
+        assert made.items > 1
+        raw = (store.path / f"deltas/{ids[0]}-{ids[1]}").read_bytes()
+        stores.append(raw[-sum(stored for _, stored, _ in made.by_method.values()) :])
+    assert stores[0] == stores[1]
