@@ -22,8 +22,13 @@ COMMANDS = (
     LazyCommand("deploy", "sis.cli.deploy:deploy", "Arm nodes: install them at their next network boot."),
     LazyCommand("sync", "sis.cli.sync:sync", "Ask nodes to make themselves equal to their image now."),
     LazyCommand("status", "sis.cli.status:status", "One screen: every node's state, image and last event."),
+    LazyCommand("drift", "sis.cli.drift:drift", "What differs from the image on which nodes, folded."),
+    LazyCommand("events", "sis.cli.events:events", "What happened, and with --follow what happens."),
     LazyCommand("disk", "sis.cli.disk:disk", "Show and check disk layouts."),
     LazyCommand("head", "sis.cli.head:head", "Prepare and run the head: API, boot answers, store, DHCP."),
+    LazyCommand("web", "sis.cli.web:web", "A way into the web console: log in, log out."),
+    LazyCommand("token", "sis.cli.token:token", "Keys to the admin API: make, list, revoke."),
+    LazyCommand("audit", "sis.cli.audit:audit", "Who changed what through the API and the console."),
     LazyCommand("doctor", "sis.cli.doctor:doctor", "Find everything missing on this machine, each with its remedy."),
 )
 

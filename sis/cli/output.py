@@ -11,8 +11,11 @@ from typing import Any
 import click
 
 from sis.cli.context import Context, fancy
+from sis.system import amounts
 
 Row = Mapping[str, Any]
+
+human_bytes = amounts.human_bytes
 
 
 @dataclass(frozen=True)
@@ -102,16 +105,6 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
-
-
-def human_bytes(count: int) -> str:
-    """4096 → "4.1 kB"; decimal units."""
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if size < 1000 or unit == "TB":
-            break
-        size /= 1000
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
 
 
 def _lines(value: object) -> list[str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
+
+from sis.inventory import clock
 
 if TYPE_CHECKING:
     from sis.inventory.model import Node, NodeState
@@ -24,21 +25,12 @@ _STYLES = {
 _ORDER = ("in-sync", "syncing", "drifted", "failed")
 EXAMPLE = "Example: "
 
+age = clock.age
+
 
 def state_style(state: object) -> str:
     """The rich style of a state; what is under way is cyan."""
     return _STYLES.get(str(state), "cyan")
-
-
-def age(time: str | None) -> str:
-    """How long ago, as people say it: "12 s", "3 min", "5 h", "2 d"; "never"."""
-    if not time:
-        return "never"
-    seconds = max(0.0, (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds())
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def held_image(state: NodeState) -> str:

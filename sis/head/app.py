@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, TypeVar
 
 import msgspec
 from anyio import to_thread
@@ -15,42 +13,29 @@ from fastapi import FastAPI, Request
 from starlette.responses import PlainTextResponse, Response
 
 from sis import __version__, wire
-from sis.errors import NotFound, SisError
-from sis.head import boot, openapi
+from sis.errors import NotFound
+from sis.head import admin, boot, console, metrics, openapi
+from sis.head.answers import Denied, answer_faults, as_json, fault, read_body
 from sis.head.files import EACH_TIME, FOR_EVER, FileResponse
+from sis.head.images import Channels
+from sis.head.live import Live
 from sis.head.renders import Renders
 from sis.head.waiting import Seen, Waiters
+from sis.head.who import Gate
 from sis.image.store import FOLDERS
 from sis.inventory.access import Caller
 from sis.inventory.db import Inventory
 from sis.inventory.state import Happening
 from sis.netboot import ipxe, tftp
 
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
 HELLO_LIMIT_BYTES = 1 << 20
 EVENTS_LIMIT_BYTES = 4 << 20
 REPORT_LIMIT_BYTES = 8 << 20
 LONGEST_WAIT_S = 60
-BODY_DEADLINE_S = 30.0
-DENIED = "not allowed"
 INVENTORY_THREADS = 6
 """More threads than this only wait for the interpreter and for the one writer."""
 
 _BOOT_FILES = ("vmlinuz", "initrd", "root.squashfs", "boot.json")
-
-
-class Denied(Exception):
-    """Wrong, old, used and made-up tokens, secrets and node names all get this one answer."""
-
-
-class BadBody(Exception):
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
 
 
 class Head:
@@ -63,6 +48,13 @@ class Head:
         self.renders = Renders(state, inventory)
         self.waiters = Waiters(inventory)
         self.seen = Seen(inventory.history)
+        self.live = Live(inventory, Channels(self.renders.store).moved)
+        self.gate = Gate(inventory)
+
+    def stop(self) -> None:
+        """Let whoever waits or listens go: they ask again when the head is back."""
+        self.waiters.stop()
+        self.live.stop()
 
     def url_for(self, request: Request) -> str:
         """The head's URL on the network the request came by: the address it was received on, never a header."""
@@ -92,11 +84,12 @@ def create(state: Path, inventory: Inventory, *, url: str | None = None) -> Fast
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         to_thread.current_default_thread_limiter().total_tokens = INVENTORY_THREADS
-        tasks = [asyncio.create_task(head.waiters.watch()), asyncio.create_task(head.seen.keep_writing())]
+        work = (head.waiters.watch(), head.seen.keep_writing(), head.live.follow())
+        tasks = [asyncio.create_task(each) for each in work]
         try:
             yield
         finally:
-            head.waiters.stop()
+            head.stop()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -111,10 +104,13 @@ def create(state: Path, inventory: Inventory, *, url: str | None = None) -> Fast
         openapi_url="/api/v1/openapi.json",
     )
     app.state.head = head
-    _answer_faults(app)
+    answer_faults(app)
     _boot_routes(app, head)
     _store_routes(app, head)
     _node_routes(app, head)
+    admin.add_routes(app, head)
+    metrics.add_routes(app, head)
+    console.add_routes(app, head)
     openapi.describe(app)
     return app
 
@@ -137,7 +133,7 @@ def _boot_routes(app: FastAPI, head: Head) -> None:
     async def boot_file(version: str, name: str) -> Response:
         """A kernel, first stage or installer root of an image version."""
         if name not in _BOOT_FILES:
-            return _fault(404, "no such file")
+            return fault(404, "no such file")
         return FileResponse(head.state / "boot", (version, name))
 
     @app.head("/boot/loader/{name}", include_in_schema=False)
@@ -147,7 +143,7 @@ def _boot_routes(app: FastAPI, head: Head) -> None:
         try:
             path = await to_thread.run_sync(tftp.loader, head.state, name)
         except NotFound:
-            return _fault(404, "no such file")
+            return fault(404, "no such file")
         return FileResponse(path.parent, (path.name,), cache=EACH_TIME)
 
     @app.get("/boot/" + ipxe.ENTRY_NAME, tags=["boot"], response_class=PlainTextResponse, responses=openapi.SCRIPT)
@@ -162,7 +158,7 @@ def _store_routes(app: FastAPI, head: Head) -> None:
     async def store_file(folder: str, name: str) -> Response:
         """A file of the store: immutable by its name, but for refs."""
         if folder not in FOLDERS:
-            return _fault(404, "no such file")
+            return fault(404, "no such file")
         cache = EACH_TIME if folder == "refs" else FOR_EVER
         return FileResponse(head.state / "store", (folder, name), cache=cache)
 
@@ -171,12 +167,12 @@ def _node_routes(app: FastAPI, head: Head) -> None:
     @app.get("/api/v1/health", tags=["head"], responses=openapi.HEALTH)
     async def health() -> Response:
         """Whether the head answers, and which version it is."""
-        return _json({"status": "ok", "version": __version__})
+        return as_json({"status": "ok", "version": __version__})
 
     @app.post("/api/v1/hello", tags=["node"], **openapi.exchange(wire.Hello, wire.Welcome))
     async def hello(request: Request) -> Response:
         """A node introduces itself: with the token of its boot answer, or with the secret it has."""
-        said = await _body(request, wire.Hello, HELLO_LIMIT_BYTES)
+        said = await read_body(request, wire.Hello, HELLO_LIMIT_BYTES)
         _, _, bearer = request.headers.get("authorization", "").partition(" ")
 
         def greet() -> str | None:
@@ -188,7 +184,7 @@ def _node_routes(app: FastAPI, head: Head) -> None:
         secret = await to_thread.run_sync(greet)
         if secret is None:
             raise Denied
-        return _json(wire.Welcome(node=said.node, secret=secret))
+        return as_json(wire.Welcome(node=said.node, secret=secret))
 
     @app.get("/api/v1/nodes/{node}/desired", tags=["node"], **openapi.answer(wire.Desired))
     async def desired(request: Request, node: str) -> Response:
@@ -207,7 +203,7 @@ def _node_routes(app: FastAPI, head: Head) -> None:
     async def events(request: Request, node: str) -> Response:
         """Stages of the node's story, in order."""
         caller = await head.caller(request, node)
-        told = await _body(request, tuple[wire.Event, ...], EVENTS_LIMIT_BYTES)
+        told = await read_body(request, tuple[wire.Event, ...], EVENTS_LIMIT_BYTES)
         await to_thread.run_sync(head.inventory.history.record_events, caller.node_id, told)
         return Response(status_code=204)
 
@@ -215,7 +211,7 @@ def _node_routes(app: FastAPI, head: Head) -> None:
     async def report(request: Request, node: str) -> Response:
         """The end of an install, a resync or a check. The same report sent twice counts once."""
         caller = await head.caller(request, node)
-        told = await _body(request, wire.Report, REPORT_LIMIT_BYTES)
+        told = await read_body(request, wire.Report, REPORT_LIMIT_BYTES)
         await to_thread.run_sync(head.inventory.history.record_report, caller.node_id, told)
         return Response(status_code=204)
 
@@ -227,7 +223,7 @@ def _node_routes(app: FastAPI, head: Head) -> None:
             await to_thread.run_sync(head.inventory.history.happened, [caller.node_id], Happening("seen"))
         head.seen.note(caller.node_id)
         order = await _next_order(head, request, caller.node_id, min(max(wait, 0), LONGEST_WAIT_S))
-        return Response(status_code=204) if order is None else _json(order)
+        return Response(status_code=204) if order is None else as_json(order)
 
 
 async def _next_order(head: Head, request: Request, node_id: int, wait_s: float) -> wire.Order | None:
@@ -239,55 +235,6 @@ async def _next_order(head: Head, request: Request, node_id: int, wait_s: float)
         left_s = deadline - asyncio.get_running_loop().time()
         if order is not None or left_s <= 0 or not await head.waiters.wait(node_id, left_s):
             return order
-
-
-async def _body(request: Request, kind: Callable[..., T] | type[T], limit: int) -> T:
-    """The request's body as a value of `kind`. Raises BadBody: too long (413), too slow (408), or not that (422)."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise BadBody(413, f"more than {limit} bytes")
-    raw = bytearray()
-    try:
-        async with asyncio.timeout(BODY_DEADLINE_S):
-            async for piece in request.stream():
-                raw += piece
-                if len(raw) > limit:
-                    raise BadBody(413, f"more than {limit} bytes")
-    except TimeoutError as error:
-        raise BadBody(408, "the body did not arrive in time") from error
-    try:
-        value: T = msgspec.json.decode(bytes(raw), type=kind)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise BadBody(422, str(error)) from error
-    return value
-
-
-def _answer_faults(app: FastAPI) -> None:
-    @app.exception_handler(Denied)
-    async def denied(_: Request, __: Exception) -> Response:
-        return _fault(403, DENIED)
-
-    @app.exception_handler(BadBody)
-    async def bad_body(_: Request, error: Exception) -> Response:
-        assert isinstance(error, BadBody)
-        return _fault(error.status, error.reason)
-
-    @app.exception_handler(SisError)
-    async def conflict(_: Request, error: Exception) -> Response:
-        """A fault of what the admin asked for: told to the node, which shows and reports it."""
-        assert isinstance(error, SisError)
-        log.warning("%s", error.message)
-        return _fault(409, str(error))
-
-
-def _fault(status: int, detail: str) -> Response:
-    return _json({"detail": detail}, status)
-
-
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(
-        msgspec.json.encode(value), status, media_type="application/json", headers={"cache-control": "no-store"}
-    )
 
 
 def _bracketed(address: str) -> str:

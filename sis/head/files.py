@@ -19,6 +19,7 @@ PIECE_BYTES = 1 << 20
 DISK_THREADS = 16
 FOR_EVER = "public, max-age=31536000, immutable"
 EACH_TIME = "no-cache"
+BINARY = "application/octet-stream"
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _COMPONENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,254}")
@@ -40,8 +41,9 @@ class FileResponse(Response):
     reached.
     """
 
-    def __init__(self, base: Path, components: tuple[str, ...], *, cache: str = FOR_EVER) -> None:
+    def __init__(self, base: Path, components: tuple[str, ...], *, cache: str = FOR_EVER, kind: str = BINARY) -> None:
         super().__init__()
+        self._kind = kind
         self._base = base
         self._components = components
         self._cache = cache
@@ -74,7 +76,7 @@ class FileResponse(Response):
                 status = 206
                 headers["content-range"] = f"bytes {start}-{end - 1}/{served.size}"
         headers["content-length"] = str(end - start)
-        headers["content-type"] = "application/octet-stream"
+        headers["content-type"] = self._kind
         await _send(send, status, headers, more=scope["method"] != "HEAD")
         if scope["method"] == "HEAD":
             return

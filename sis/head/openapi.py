@@ -32,6 +32,7 @@ FILE: dict[int | str, dict[str, Any]] = {
 SCRIPT: dict[int | str, dict[str, Any]] = {
     200: {"description": "An iPXE script.", "content": {"text/plain": {"schema": {"type": "string"}}}},
     409: {"description": "Not a MAC address.", **_FAULT},
+    422: {"description": "No MAC is given.", **_FAULT},
 }
 HEALTH: dict[int | str, dict[str, Any]] = {
     200: {
@@ -58,12 +59,13 @@ _FAULTY_BODY: dict[int | str, Any] = {
 _CONFLICT: dict[int | str, Any] = {
     409: {"description": "What the admin asked for this node cannot be done; says why.", **_FAULT}
 }
+_UNFIT: dict[int | str, Any] = {422: {"description": "A value is not what it should be.", **_FAULT}}
 _SECRET: list[dict[str, list[str]]] = [{"secret": []}]
 
 
 def answer(value: Any, *, empty: bool = False) -> dict[str, Any]:
     """A GET of a node that answers with a value (or, with `empty`, with nothing)."""
-    responses: dict[int | str, Any] = {200: _of(value), **_DENIED, **_CONFLICT}
+    responses: dict[int | str, Any] = {200: _of(value), **_DENIED, **_CONFLICT, **_UNFIT}
     if empty:
         responses[204] = {"description": "Nothing."}
     return {"responses": responses, "openapi_extra": {"security": _SECRET}}
@@ -85,16 +87,69 @@ def exchange(body: Any, value: Any) -> dict[str, Any]:
     }
 
 
+_NO_KEY: dict[int | str, Any] = {
+    401: {"description": "No valid token or session.", **_FAULT},
+    403: {"description": "The caller's role is too small.", **_FAULT},
+}
+_ABSENT: dict[int | str, Any] = {404: {"description": "No such thing; near names are offered.", **_FAULT}}
+_HINDERED: dict[int | str, Any] = {
+    409: {"description": "It cannot be done now; says why.", **_FAULT},
+    503: {"description": "Another process holds what is needed; try again.", **_FAULT},
+}
+_TOKEN: list[dict[str, list[str]]] = [{"token": []}, {"session": []}]
+
+
+def reads(value: Any, *, role: str = "view", missing: bool = False) -> dict[str, Any]:
+    """A GET of the admin API that answers with a value."""
+    responses: dict[int | str, Any] = {200: _of(value), **_NO_KEY, **_HINDERED, **_UNFIT}
+    if missing:
+        responses.update(_ABSENT)
+    return {"responses": responses, "openapi_extra": {"security": _TOKEN, "x-sis-role": role}}
+
+
+def acts(body: Any, value: Any, *, role: str = "operate") -> dict[str, Any]:
+    """A call of the admin API that changes something; it is in the audit log. A session alone does not open it."""
+    return {
+        "responses": {200: _of(value), **_NO_KEY, **_ABSENT, **_HINDERED, **_FAULTY_BODY},
+        "openapi_extra": {
+            "security": [{"token": []}],
+            "x-sis-role": role,
+            "requestBody": {"required": True, "content": _content(body)},
+        },
+    }
+
+
+def events(value: Any) -> dict[str, Any]:
+    """The stream: JSON, or server-sent events whose data is one row each."""
+    made = reads(value)
+    made["responses"][200]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+    return made
+
+
+def metrics() -> dict[str, Any]:
+    made: dict[int | str, Any] = {
+        200: {"description": "Prometheus text.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    }
+    return {
+        "responses": {**made, **_NO_KEY, **_HINDERED},
+        "openapi_extra": {"security": _TOKEN, "x-sis-role": "view"},
+    }
+
+
 def describe(app: FastAPI) -> None:
     """Have the application describe itself with the schemas of the wire structs."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             made = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            _, schemas = msgspec.json.schema_components(_SPOKEN, ref_template=_TEMPLATE)
+            _, schemas = msgspec.json.schema_components([*_SPOKEN, *_described], ref_template=_TEMPLATE)
             components = made.setdefault("components", {})
             components.setdefault("schemas", {}).update(schemas)
-            components["securitySchemes"] = {"secret": {"type": "http", "scheme": "bearer"}}
+            components["securitySchemes"] = {
+                "secret": {"type": "http", "scheme": "bearer", "description": "A node's own secret."},
+                "token": {"type": "http", "scheme": "bearer", "description": "An admin's token, of a role."},
+                "session": {"type": "apiKey", "in": "cookie", "name": "sis_session"},
+            }
             app.openapi_schema = made
         return app.openapi_schema
 
@@ -102,9 +157,15 @@ def describe(app: FastAPI) -> None:
 
 
 def _of(value: Any) -> dict[str, Any]:
-    return {"description": value.__name__, "content": _content(value)}
+    return {"description": getattr(value, "__name__", "Values."), "content": _content(value)}
+
+
+_described: list[Any] = []
+"""Every value a route takes or gives, so that its schema is among the components."""
 
 
 def _content(value: Any) -> dict[str, Any]:
+    if value not in _described:
+        _described.append(value)
     (schema,), _ = msgspec.json.schema_components([value], ref_template=_TEMPLATE)
     return {"application/json": {"schema": schema}}

@@ -98,7 +98,6 @@ class Renders:
             layer=self.layer(node, image.version, image.version_id, layout, head_address=head_address),
             layout=layout,
             kernel_cmdline=records.kernel_command_line(node),
-            resync=read_profile(node.profile, node.name).resync,
         )
 
     def image(self, node: Node) -> Resolved:

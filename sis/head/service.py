@@ -19,7 +19,7 @@ from anyio import to_thread
 
 from sis.errors import NotFound, ProgramFailed, Refused, SisError
 from sis.head import app as head_app
-from sis.head.waiting import Waiters
+from sis.head.peers import PeerProtocol, listen_locally
 from sis.inventory.db import Inventory
 from sis.inventory.model import Network
 from sis.inventory.networks import dhcp_range
@@ -61,9 +61,11 @@ def run(
         boots = _boot_network(inventory, settings)
         url = inventory.settings.get("url")
         application = head_app.create(state, inventory, url=url)
-        server = _Server(_config(application), application.state.head.waiters)
+        server = _Server(_config(application), application.state.head.stop)
         shown = url or f"http://{boots.address.ip if boots else _shown(settings.address)}:{port}"
-        asyncio.run(_serve(server, listener, state, inventory, boots, shown, ready))
+        (state / "run" / "head.url").write_text(shown + "\n")
+        with listen_locally(state / "run" / "api.sock") as local:
+            asyncio.run(_serve(server, [listener, local], state, inventory, boots, shown, ready))
 
 
 def boot_network(interface: str, mode: DhcpMode | None, networks: tuple[Network, ...]) -> BootNetwork | None:
@@ -111,9 +113,9 @@ def leases(inventory: Inventory, network: BootNetwork) -> tuple[Lease, ...]:
 class _Server(uvicorn.Server):
     """uvicorn's server, which on SIGTERM also lets waiting agents go: they ask again when the head is back."""
 
-    def __init__(self, config: uvicorn.Config, waiters: Waiters) -> None:
+    def __init__(self, config: uvicorn.Config, stop: Callable[[], None]) -> None:
         super().__init__(config)
-        self._waiters = waiters
+        self._stop = stop
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def handle_exit(self, sig: int, frame: Any) -> None:
@@ -123,12 +125,12 @@ class _Server(uvicorn.Server):
     def end(self) -> None:
         self.should_exit = True
         if self.loop is not None:
-            self.loop.call_soon_threadsafe(self._waiters.stop)
+            self.loop.call_soon_threadsafe(self._stop)
 
 
 async def _serve(
     server: _Server,
-    listener: socket.socket,
+    listeners: list[socket.socket],
     state: Path,
     inventory: Inventory,
     boots: BootNetwork | None,
@@ -141,7 +143,7 @@ async def _serve(
         if boots is not None:
             await stack.enter_async_context(_dnsmasq(server, state, inventory, boots, url, ready))
         ready(f"head: {url}")
-        await server.serve(sockets=[listener])
+        await server.serve(sockets=listeners)
 
 
 @contextlib.asynccontextmanager
@@ -226,6 +228,7 @@ def _as_boot_network(interface: str, own: IPv4Interface, mode: DhcpMode | None, 
 def _config(application: Any) -> uvicorn.Config:
     return uvicorn.Config(
         application,
+        http=PeerProtocol,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -12,3 +12,14 @@ def now() -> str:
 def seconds_since(time: str) -> float:
     """How long ago a time written by `now` was."""
     return (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds()
+
+
+def age(time: str | None) -> str:
+    """How long ago, as people say it: "12 s", "3 min", "5 h", "2 d"; "never"."""
+    if not time:
+        return "never"
+    seconds = max(0.0, seconds_since(time))
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

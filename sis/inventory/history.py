@@ -131,9 +131,11 @@ class History:
             rows = connection.execute(_events_query(with_log=False).where(table.c.id.in_(newest))).all()
         return {each.node: _event(each) for each in rows}
 
-    def reports(self, node: str, limit: int = 20) -> tuple[StoredReport, ...]:
-        """The last reports of a node, newest first."""
-        query = _reports_query().where(schema.nodes.c.name == node).order_by(schema.reports.c.id.desc()).limit(limit)
+    def reports(self, node: str | None, limit: int = 20) -> tuple[StoredReport, ...]:
+        """The last reports of a node, or (None) of all, newest first."""
+        query = _reports_query().order_by(schema.reports.c.id.desc()).limit(limit)
+        if node is not None:
+            query = query.where(schema.nodes.c.name == node)
         with self._database.read() as connection:
             return tuple(_report(each) for each in connection.execute(query))
 

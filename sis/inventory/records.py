@@ -69,6 +69,7 @@ def compose(
         root_authorized_keys=tuple(dict.fromkeys((*shared.authorized_keys, *profile.root_authorized_keys))),
         machine_id=node.machine_id,
         timezone=profile.timezone,
+        resync=profile.resync,
     )
 
 

@@ -1,0 +1,60 @@
+"""What an admin can have done through the API or the console, each a plain function of the head's parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sis.head import installs, views
+from sis.head.renders import Renders
+from sis.image import refs
+from sis.image.store import LocalStore
+from sis.inventory.db import Inventory
+from sis.inventory.model import OrderKind
+from sis.inventory.names import fold
+
+
+def deploy(
+    state: Path, inventory: Inventory, renders: Renders, nodeset: str, *, allow_foreign_disk: bool, dry_run: bool
+) -> views.Deployed:
+    """Arm nodes, all or none. Raises Refused with every hindrance, NotFound, UsageFault."""
+    nodes = inventory.nodes.select(nodeset)
+    planned = tuple(
+        views.PlannedInstall(
+            each.node.name,
+            each.image,
+            each.version,
+            each.layout.name,
+            tuple(installs.describe_layout(each.layout)),
+        )
+        for each in installs.plan(state, renders, nodes)
+    )
+    if dry_run:
+        return views.Deployed("", planned)
+    inventory.access.arm([node.id for node in nodes], allow_foreign_disk=allow_foreign_disk)
+    return views.Deployed(fold(node.name for node in nodes), planned)
+
+
+def cancel(inventory: Inventory, nodeset: str) -> views.Disarmed:
+    """Take arming back from those of the nodes that are armed."""
+    armed = [node for node in inventory.nodes.select(nodeset) if node.arming is not None]
+    inventory.access.disarm([node.id for node in armed])
+    return views.Disarmed(fold(node.name for node in armed) if armed else "")
+
+
+def order(inventory: Inventory, nodeset: str, kind: OrderKind, *, full: bool) -> views.Asked:
+    """One order for each node; its agent takes it within a second while it is up."""
+    nodes = inventory.nodes.select(nodeset)
+    orders = inventory.orders.create([node.id for node in nodes], kind, full=full)
+    return views.Asked(orders, fold(node.name for node in nodes))
+
+
+def publish(store: LocalStore, image: str, channel: str, generation: int | None) -> views.Published:
+    """Point a channel at a generation, or (None) back at what it named before. Raises NotFound, Refused, UsageFault."""
+    refs.check_image_name(image)
+    store.ref(image)
+    with store.changing_ref(image) as ref:
+        assert ref is not None
+        moved = refs.rollback(ref, channel) if generation is None else refs.publish(ref, generation, channel)
+        if moved.before != moved.after:
+            store.write_ref(moved.ref)
+    return views.Published(f"{image}@{channel}", moved.before, moved.after)

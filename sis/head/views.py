@@ -1,0 +1,165 @@
+"""What the API says of nodes, as values: rows of lists, one node whole, and the answers to asked work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from sis.inventory.drift import FoldedChange
+from sis.inventory.model import Interface, Node, Occurrence
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """A node in a list. `image` is what is wanted of it, `has` what it was last known to hold ("compute@12")."""
+
+    name: str
+    state: str
+    since: str
+    step: str
+    reason: str
+    groups: tuple[str, ...]
+    image: str | None
+    has: str | None
+    differences: int
+    reboot_needed: bool
+    armed: bool
+    seen: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDetail:
+    """A node whole, but for its secrets and its profile."""
+
+    node: NodeRow
+    interfaces: tuple[Interface, ...]
+    layout: str | None
+    machine_id: str
+    created: str
+    armed_since: str | None
+    install_failures: int
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EventList:
+    """Rows of the stream in order. `next` is the id to go on after; `newest` the id of the last row there is."""
+
+    events: tuple[Occurrence, ...]
+    next: int
+    newest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """What differs, folded by node set, of the last good report of each node that differs."""
+
+    nodes: str
+    changes: tuple[FoldedChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WhoAmI:
+    name: str
+    role: str
+    via: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedInstall:
+    """What a node gets when it is installed: image, version id, and what becomes of each disk, in words."""
+
+    node: str
+    image: str
+    version: str
+    layout: str
+    disks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """`armed` is the node set that installs at its next network boot, "" for a dry run."""
+
+    armed: str
+    planned: tuple[PlannedInstall, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Disarmed:
+    disarmed: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Orders given, by id, in the order of the node set."""
+
+    orders: tuple[int, ...]
+    nodes: str
+
+
+class DeployRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Install nodes at their next network boot. `dry_run` only says what would be wiped and installed."""
+
+    nodeset: str
+    allow_foreign_disk: bool = False
+    dry_run: bool = False
+
+
+class CancelRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    nodeset: str
+
+
+class OrderRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Ask nodes to sync, check or reboot now; `full` reads every byte again."""
+
+    nodeset: str
+    kind: Literal["sync", "check", "reboot"] = "sync"
+    full: bool = False
+
+
+class PublishRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Point a channel at this generation; None: back at what it named before."""
+
+    generation: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """`before` is None when the channel is new."""
+
+    name: str
+    before: int | None
+    after: int
+
+
+def node_row(node: Node) -> NodeRow:
+    state = node.state
+    return NodeRow(
+        name=node.name,
+        state=state.state,
+        since=state.since,
+        step=state.step,
+        reason=state.reason,
+        groups=node.groups,
+        image=node.assignment.reference if node.assignment else None,
+        has=f"{state.image}@{state.generation}" if state.image else None,
+        differences=state.drift,
+        reboot_needed=state.reboot_needed,
+        armed=node.arming is not None,
+        seen=state.seen,
+    )
+
+
+def node_detail(node: Node, facts: dict[str, Any] | None) -> NodeDetail:
+    return NodeDetail(
+        node=node_row(node),
+        interfaces=node.interfaces,
+        layout=node.assignment.layout if node.assignment else None,
+        machine_id=node.machine_id,
+        created=node.created,
+        armed_since=node.arming.armed if node.arming else None,
+        install_failures=node.arming.failures if node.arming else 0,
+        facts=facts or {},
+    )
