@@ -46,7 +46,7 @@ def main() -> int:
                 for method in methods:
                     for figure in works.run(method(scene), _say):
                         run = _with(run, figure)
-                    _keep(run)
+                        _keep(run)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     print(table.page(run))
