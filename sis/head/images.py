@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import stat
 from dataclasses import dataclass
 
-from sis.errors import SisError
+from sis.errors import NotFound, SisError
 from sis.image import diff as differ
 from sis.image import reference, refs
 from sis.image.store import LocalStore
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +85,16 @@ class Channels:
 
     def moved(self) -> dict[str, int] | None:
         """Channel ("compute@stable") → generation, or None when no ref was written since the last call."""
-        stamps = {}
-        for name in self._store.images():
-            try:
-                status = (self._store.path / "refs" / name).stat()
-            except OSError:
-                continue
-            stamps[name] = (status.st_mtime_ns, status.st_ino)
+        stamps = {name: (status.st_mtime_ns, status.st_ino) for name, status in _refs(self._store).items()}
         if stamps == self._stamps:
             return None
         found: dict[str, int] = {}
         for name in stamps:
-            ref = self._store.ref(name)
+            try:
+                ref = self._store.ref(name)
+            except SisError as fault:
+                log.warning("%s", fault.message)
+                continue
             for channel, version_id in ref.channels.items():
                 generation = refs.generation_of(ref, version_id)
                 if generation is not None:
@@ -103,7 +106,7 @@ class Channels:
 def every_image(store: LocalStore) -> tuple[Image, ...]:
     """All images by name; one that cannot be read is there with its fault."""
     found = []
-    for name in store.images():
+    for name in _refs(store):
         try:
             found.append(one_image(store, name))
         except SisError as fault:
@@ -114,6 +117,9 @@ def every_image(store: LocalStore) -> tuple[Image, ...]:
 def one_image(store: LocalStore, name: str) -> Image:
     """An image by name. Raises NotFound with near names."""
     refs.check_image_name(name)
+    known = _refs(store)
+    if name not in known:
+        raise NotFound.of("image", name, known)
     ref = store.ref(name)
     channels = {}
     for channel, version_id in sorted(ref.channels.items()):
@@ -160,3 +166,16 @@ def difference(store: LocalStore, before: str, after: str, *, most_paths: int) -
         bytes_more=sum(max(0, each.size_after - each.size_before) for each in changes),
         bytes_less=sum(max(0, each.size_before - each.size_after) for each in changes),
     )
+
+
+def _refs(store: LocalStore) -> dict[str, os.stat_result]:
+    """The refs that are plain files, by image: a pipe or a link laid there holds no one up."""
+    found = {}
+    for name in store.images():
+        try:
+            status = (store.path / "refs" / name).lstat()
+        except OSError:
+            continue
+        if stat.S_ISREG(status.st_mode):
+            found[name] = status
+    return found

@@ -398,3 +398,14 @@ def test_every_admin_call_is_described_with_its_role_and_answers(head: Serving) 
     assert references <= set(described["components"]["schemas"])
     secured = {"token", "secret", "session"}
     assert secured <= set(described["components"]["securitySchemes"])
+
+
+def test_what_is_no_plain_file_among_the_refs_holds_no_one_up(head: Serving) -> None:
+    import os
+
+    folder = head.state / "store" / "refs"
+    os.mkfifo(folder / "pipe")
+    (folder / "link").symlink_to(head.state / "state.db")
+    view = head.token("view")
+    assert [each["name"] for each in head.ask("GET", "/api/v1/images", token=view).json] == ["compute"]
+    assert head.ask("GET", "/api/v1/images/pipe", token=view).status == 404
