@@ -52,7 +52,6 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
     layer: tuple[LayerFile, ...]
     layout: Layout | None
     kernel_cmdline: str = ""
-    resync: str = "nightly"
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

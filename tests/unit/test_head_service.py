@@ -287,7 +287,7 @@ def test_desired_is_the_image_and_the_nodes_own_layer(head: Running) -> None:
     answer = head.ask("GET", "/api/v1/nodes/n1/desired", secret=secret)
     desired = msgspec.json.decode(answer.body, type=wire.Desired)
     assert (desired.node, desired.image, desired.generation, desired.version) == ("n1", "compute", 1, head.version_id)
-    assert (desired.store, desired.resync) == ("store", "nightly")
+    assert desired.store == "store"
     assert desired.layout is not None
     assert desired.layout.name == "single"
     files = {file.path: file for file in desired.layer}
