@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
@@ -424,6 +425,8 @@ def layer_of(head: Head, node: Node) -> dict[str, Any]:
 
 def readable(text: str) -> str:
     """A log as plain text: colours and cursor movements gone, other control characters shown as \\x.."""
+    if text.isprintable():
+        return text
     plain = _ANSI.sub("", text.replace("\r\n", "\n"))
     return "".join(char if char in "\n\t" or char.isprintable() else f"\\x{ord(char):02x}" for char in plain)
 
@@ -441,19 +444,27 @@ def _alike(planned: Sequence[installs.Install]) -> list[tuple[str, installs.Inst
     return [(fold(each.node.name for each in alike), alike[0]) for alike in found.values()]
 
 
+def _shown(value: Any) -> Any:
+    """Every value on its way into a page: control characters are seen, not obeyed. Markup is the templates' own."""
+    return readable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
 @lru_cache(maxsize=1)
 def environment() -> jinja2.Environment:
-    """Templates out of the package; everything in them is escaped, a name that is not there is a fault."""
+    """Templates out of the package: what they show is escaped, a name that is not there is a fault."""
     import jinja2
 
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("sis.head"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(age=age, bytes=human_bytes, readable=readable, moment=moment)
+    made.filters.update(
+        age=age, bytes=human_bytes, moment=moment, json=partial(json.dumps, indent=2, ensure_ascii=False)
+    )
     made.globals.update(LOOKS=LOOKS, STATES=get_args(State), may=may)
     return made
 
