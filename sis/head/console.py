@@ -90,7 +90,7 @@ _STATIC = ("sis.css", "sis.js", "icon.svg")
 _ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 Id = Annotated[int | None, Query(ge=1, le=LARGEST_ID)]
-Text = Annotated[str, Query(max_length=4096)]
+NodeSet = Annotated[str, Query(max_length=48_000)]
 
 
 def add_routes(app: FastAPI, head: Head) -> None:
@@ -307,7 +307,7 @@ def _pages(app: FastAPI, head: Head, console: Console) -> None:
 
 def _doing(app: FastAPI, head: Head, console: Console) -> None:
     @app.get("/ask", include_in_schema=False)
-    async def ask(request: Request, do: Annotated[str, Query(max_length=16)] = "", nodeset: Text = "") -> Response:
+    async def ask(request: Request, do: Annotated[str, Query(max_length=16)] = "", nodeset: NodeSet = "") -> Response:
         """What an action would do, to how many nodes: asked before it is done."""
 
         def work(_: Actor) -> dict[str, Any]:
