@@ -314,7 +314,7 @@ def rollback(context: Context, name: str, channel: str) -> None:
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def prune(context: Context, references: tuple[str, ...], keep: int | None, dry_run: bool, yes: bool) -> None:
-    """Drop generations, and remove what no remaining version needs.
+    """Drop generations, and remove what no remaining version needs, boot files included.
 
     NAME@GENERATION drops that one; --keep drops all but the newest. Never dropped: the newest generation of an
     image, and one a channel points to.
@@ -341,7 +341,18 @@ def prune(context: Context, references: tuple[str, ...], keep: int | None, dry_r
     if not yes:
         click.confirm(f"Remove {summary}?", abort=True, err=True)
     done = pruning.apply(store, planned)
+    _remove_boot_files(context, store)
     click.echo(f"removed {len(done.generations)} generations, {_size(done.bytes_freed)}", err=True)
+
+
+def _remove_boot_files(context: Context, store: LocalStore) -> None:
+    """What nodes booted to install versions that are gone."""
+    import shutil
+
+    from sis.netboot import installer
+
+    for folder in installer.strangers(context.state / "boot", store.names("versions")):
+        shutil.rmtree(folder)
 
 
 def _store(context: Context) -> LocalStore:

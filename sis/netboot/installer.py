@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import msgspec
@@ -143,6 +143,13 @@ def load(folder: Path) -> BootFiles:
                 hint=f"remove {folder} and build the image again",
             )
     return made
+
+
+def strangers(out: Path, version_ids: Collection[str]) -> tuple[Path, ...]:
+    """Folders of boot files below `out` whose version is none of `version_ids`: nothing boots them any more."""
+    if not out.is_dir():
+        return ()
+    return tuple(sorted(path for path in out.iterdir() if path.is_dir() and path.name not in version_ids))
 
 
 def check_version_id(version_id: str) -> None:

@@ -112,10 +112,13 @@ def test_damage_is_told_and_fails(sis: Sis, tree: Path, tmp_path: Path) -> None:
     assert rows[0]["file"] == f"packs/{name}"
 
 
-def test_prune_lists_asks_and_removes(sis: Sis, tree: Path) -> None:
+def test_prune_lists_asks_and_removes(sis: Sis, tree: Path, tmp_path: Path) -> None:
     for number in range(3):
         (tree / "data").write_bytes(noise(str(number), 20_000))
         sis("commit", "web", "--tree", str(tree))
+    first, second = (json.loads(sis("show", f"web@{at}", "-o", "json").stdout)["id"] for at in (1, 2))
+    for version in (first, second):
+        (tmp_path / "state/boot" / version).mkdir(parents=True)
     listed = sis("prune", "--keep", "1", "-n")
     assert listed.exit_code == 0
     assert [line.split()[0] for line in listed.stdout.splitlines()[1:3]] == ["web@1", "web@2"]
@@ -124,6 +127,7 @@ def test_prune_lists_asks_and_removes(sis: Sis, tree: Path) -> None:
     assert len(json.loads(sis("list", "-o", "json").stdout)) == 3
     done = sis("prune", "web@1", "-y")
     assert "removed 1 generations" in done.stderr
+    assert [folder.name for folder in (tmp_path / "state/boot").iterdir()] == [second], "boot files go with it"
     assert sis("list", "-o", "name").stdout == "web@2\nweb@3\n"
     assert "nothing to prune" in sis("prune").stderr
     assert sis("prune", "web").exit_code == 2
