@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 from urllib.parse import parse_qs, urlencode
 
 from anyio import to_thread
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     import jinja2
 
     from sis.head.app import Head
-
-T = TypeVar("T")
 
 FORM_LIMIT_BYTES = 64 << 10
 EVENTS_SHOWN = 200
