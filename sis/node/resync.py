@@ -15,7 +15,6 @@ from sis.node.connection import HeadConnection
 from sis.node.held import Held, held_to
 from sis.node.progress import Teller, log_of, now, reason_of
 from sis.sync.engine import Outcome
-from sis.sync.model import Change
 from sis.system import process
 from sis.wire import Report
 
@@ -95,15 +94,11 @@ def _report(kind: Kind, held: Held, outcome: Outcome, started: str, seconds: flo
         started=started,
         seconds=round(seconds, 3),
         totals=outcome.totals,
-        changes=_foremost(outcome.changes),
+        changes=outcome.changes[:CHANGES_LIMIT],
         changes_left_out=max(0, len(outcome.changes) - CHANGES_LIMIT),
         reboot_needed=outcome.reboot_needed,
         order=order,
     )
-
-
-def _foremost(changes: tuple[Change, ...]) -> tuple[Change, ...]:
-    return changes[:CHANGES_LIMIT]
 
 
 def _failure(

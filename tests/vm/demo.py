@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from tests.vm.lab import Lab, leftovers
+from tests.vm.lab import leftovers
 from tests.vm.story import HOUSE, Story, StoryFailed, root_needed, table
 
 FOLDER = HOUSE / ".demo"
@@ -22,7 +22,8 @@ def main() -> int:
     story = Story(folder, tell=lambda line: print(line, flush=True))
     outcome = 1
     try:
-        tell_whole(story)
+        story.look_round()
+        story.whole()
         outcome = 0
     except StoryFailed as error:
         print(f"\nthe story broke off: {error}", file=sys.stderr)
@@ -47,23 +48,6 @@ def start_anew(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-
-
-def tell_whole(story: Story) -> None:
-    story.look_round()
-    story.set_up_head()
-    story.build_first()
-    story.publish_first()
-    with Lab(folder=story.folder / "lab") as lab:
-        story.open_lab(lab)
-        story.install_both()
-        story.drift()
-        story.find_out()
-        story.heal()
-        story.build_second()
-        story.upgrade()
-        story.roll_back()
-        story.prove()
 
 
 def _interrupt(_signum: int, _frame: FrameType | None) -> None:

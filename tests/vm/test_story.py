@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm.lab import Lab, leftovers
+from tests.vm.lab import leftovers
 from tests.vm.story import Story
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
@@ -22,19 +22,7 @@ def story(tmp_path: Path) -> Iterator[Story]:
 
 @pytest.mark.timeout(1500)
 def test_the_main_job_with_a_power_cut_and_a_head_restart(story: Story) -> None:
-    story.set_up_head()
-    story.build_first()
-    story.publish_first()
-    with Lab(folder=story.folder / "lab") as lab:
-        story.open_lab(lab)
-        story.install_both(during=trouble)
-        story.drift()
-        story.find_out()
-        story.heal()
-        story.build_second()
-        story.upgrade()
-        story.roll_back()
-        story.prove()
+    story.whole(during=trouble)
 
 
 def trouble(story: Story) -> None:
