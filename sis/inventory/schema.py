@@ -64,8 +64,10 @@ nodes = Table(
     Column("machine_id", String(32), nullable=False),
     Column("created", String(32), nullable=False),
     Column("data", JSON, nullable=False),
+    Column("version", Integer, nullable=False, server_default="0"),
     sqlite_autoincrement=True,
 )
+"""`version` is the id of the row of `changes` that made the node what it is."""
 
 interfaces = Table(
     "interfaces",
@@ -233,7 +235,22 @@ discoveries = Table(
     Column("last_seen", String(32), nullable=False),
     Column("boots", Integer, nullable=False),
     Column("data", JSON, nullable=False),
+    Column("rejected", String(32)),
 )
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("time", String(32), nullable=False),
+    Column("who", String(64), nullable=False),
+    Column("via", String(16), nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("nodes", Text, nullable=False),
+    Column("lines", JSON, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""Who changed what of the intent: one row a command; `nodes` is a node set, `lines` say what, folded."""
 
 stream = Table(
     "stream",
