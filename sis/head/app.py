@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from sis import __version__, wire
 from sis.errors import NotFound
-from sis.head import admin, boot, console, metrics, openapi
+from sis.head import admin, boot, metrics, openapi, pages
 from sis.head.answers import Denied, answer_faults, as_json, fault, read_body
 from sis.head.files import EACH_TIME, FOR_EVER, FileResponse
 from sis.head.images import Channels
@@ -110,7 +110,7 @@ def create(state: Path, inventory: Inventory, *, url: str | None = None) -> Fast
     _node_routes(app, head)
     admin.add_routes(app, head)
     metrics.add_routes(app, head)
-    console.add_routes(app, head)
+    pages.add_routes(app, head)
     openapi.describe(app)
     return app
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sis.head import console
+from sis.head.pages.shown import readable
 from sis.image.store import LocalStore
 from sis.inventory import db
 from sis.inventory.model import NewNode
@@ -183,8 +183,8 @@ def test_hostile_strings_stay_text_on_every_page(head: Serving) -> None:
 
 
 def test_logs_are_readable() -> None:
-    assert console.readable("\x1b[1;31mred\x1b[0m\r\nnext\tcolumn\x00\x07") == "red\nnext\tcolumn\\x00\\x07"
-    assert console.readable("\x1b]8;;http://x\x07link\x1b]8;;\x07") == "link"
+    assert readable("\x1b[1;31mred\x1b[0m\r\nnext\tcolumn\x00\x07") == "red\nnext\tcolumn\\x00\\x07"
+    assert readable("\x1b]8;;http://x\x07link\x1b]8;;\x07") == "link"
 
 
 # --- doing

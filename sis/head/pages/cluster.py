@@ -1,0 +1,56 @@
+"""The cluster map: a tile a node, by group or by state, live."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import FastAPI, Query, Request
+from starlette.responses import Response
+
+from sis.head.pages.frame import Console
+from sis.head.pages.shown import LOOKS
+from sis.head.who import Actor
+from sis.inventory.overview import Tile
+
+if TYPE_CHECKING:
+    from sis.head.app import Head
+
+DENSE_ABOVE = 96
+"""Groups of more nodes show letters only; names are a hover, a focus or a click away."""
+
+
+def add_routes(app: FastAPI, head: Head, console: Console) -> None:
+    inventory = head.inventory
+
+    @app.get("/", include_in_schema=False)
+    async def cluster_map(request: Request, by: Annotated[str, Query(max_length=16)] = "group") -> Response:
+        def work(_: Actor) -> dict[str, Any]:
+            newest = inventory.stream.newest()
+            tiles = inventory.overview.tiles()
+            return {
+                "command": "sis status --watch",
+                "groups": grouped(tiles, by),
+                "by": by,
+                "total": len(tiles),
+                "counts": Counter(tile.state for tile in tiles),
+                "since": newest,
+                "strangers": inventory.discoveries.list(),
+                "cluster": inventory.settings.get("cluster", ""),
+                "dense_above": DENSE_ABOVE,
+            }
+
+        return await console.show(request, "map.html", work)
+
+
+def grouped(tiles: Sequence[Tile], by: str) -> list[tuple[str, list[Tile]]]:
+    """Tiles under a heading each: their first group, or their state (troubled ones first)."""
+    found: dict[str, list[Tile]] = {}
+    if by == "state":
+        for state in LOOKS:
+            found[state] = [tile for tile in tiles if tile.state == state]
+        return [(name, members) for name, members in found.items() if members]
+    for tile in tiles:
+        found.setdefault(tile.groups[0] if tile.groups else "", []).append(tile)
+    return sorted(found.items(), key=lambda each: (not each[0], each[0]))
