@@ -11,6 +11,7 @@
     ├── Corrupt               1   bytes do not match their hash, or are malformed
     ├── Unreachable           1   the other side did not answer, or broke off
     ├── Locked                1   someone else is at work
+    ├── Conflict              1   someone else changed it since it was read; nothing was overwritten
     └── ProgramFailed         1   a program ended with an error; carries the end of its output
 
 Only `sis.cli` turns these into text and exit codes. Any other exception is a bug and shows its traceback.
@@ -91,6 +92,10 @@ class Unreachable(SisError):
 
 
 class Locked(SisError):
+    pass
+
+
+class Conflict(SisError):
     pass
 
 

@@ -12,7 +12,7 @@ from sis.inventory.db import Inventory
 from sis.inventory.model import Assignment, Interface, Network, NewNode, Node
 from sis.inventory.names import natural_key
 from sis.inventory.networks import put_network
-from sis.inventory.nodes import add_nodes, load, rewrite_nodes
+from sis.inventory.nodes import add_nodes, differs, load, rewrite_nodes
 from sis.inventory.profile import Profile, write_profile
 from sis.spec.cluster import ClusterSpec, NetworkSpec, NodeInterface, NodeSpec
 
@@ -42,7 +42,7 @@ def load_cluster(inventory: Inventory, spec: ClusterSpec, *, dry_run: bool = Fal
         known = {node.name: node for node in load(connection)}
         wanted = [node_of(node, known.get(node.name)) for node in spec.expand()]
         there = [(known[new.name], new) for new in wanted if new.name in known]
-        changed = [(old, new) for old, new in there if _differs(old, new)]
+        changed = [(old, new) for old, new in there if differs(old, new)]
         rewrite_nodes(connection, [old for old, _ in changed], [new for _, new in changed])
         added = [new for new in wanted if new.name not in known]
         add_nodes(connection, added)
@@ -127,15 +127,6 @@ def _interface(spec: NodeInterface, macs: Mapping[str, str | None]) -> Interface
         address=spec.address.partition("/")[0] if spec.address else None,
         network=spec.network,
         data=data,
-    )
-
-
-def _differs(old: Node, new: NewNode) -> bool:
-    return (
-        old.interfaces != new.interfaces
-        or set(old.groups) != set(new.groups)
-        or old.assignment != new.assignment
-        or dict(old.profile) != dict(new.profile)
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from sis.inventory.access import Access
 from sis.inventory.admins import Admins
 from sis.inventory.audit import Audit
+from sis.inventory.changes import Changes
 from sis.inventory.database import connect
 from sis.inventory.discoveries import Discoveries
 from sis.inventory.history import History
@@ -36,6 +37,7 @@ class Inventory:
         self.overview = Overview(self.database)
         self.admins = Admins(self.database)
         self.audit = Audit(self.database)
+        self.changes = Changes(self.database)
 
     def close(self) -> None:
         self.database.close()

@@ -107,6 +107,8 @@ class Node:
     assignment: Assignment | None = None
     state: NodeState = field(default_factory=lambda: NodeState("defined", ""))
     arming: Arming | None = None
+    version: int = 0
+    """The change of intent that made it what it is: who wants to change it says which version they looked at."""
 
     @property
     def macs(self) -> tuple[str, ...]:
@@ -185,13 +187,22 @@ class StoredOrder:
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """A MAC that asked for a boot answer and is no node's."""
+    """A MAC that asked for a boot answer and is no node's.
+
+    `data` is what it said: address, uuid, platform, serial, manufacturer, product; `switch` and `port` by DHCP option 82.
+    `rejected` is when an admin said that it shall not be named.
+    """
 
     mac: str
     first_seen: str
     last_seen: str
     boots: int
     data: Mapping[str, Any]
+    rejected: str | None = None
+
+    def said(self, name: str) -> str:
+        """A value of `data` as text, "" when it is not there."""
+        return str(self.data.get(name) or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +233,33 @@ class StoredToken:
     role: Role
     created: str
     used: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SettingChange:
+    """One setting that became another on a node set; both as shown, "-" for nothing."""
+
+    nodes: str
+    setting: str
+    before: str
+    after: str
+
+    @property
+    def line(self) -> str:
+        return f"{self.nodes}: {self.setting}: {self.before} → {self.after}"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChange:
+    """A change of intent: who did what to which node set. `action`: add, change or delete; `via` as in the audit log."""
+
+    id: int
+    time: str
+    who: str
+    via: str
+    action: str
+    nodes: str
+    lines: tuple[SettingChange, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sis.errors import NotFound, SisError, UsageFault
-from sis.inventory import schema, settings
+from sis.inventory import changes, schema, settings
 from sis.inventory.clock import now
 from sis.inventory.database import Database
 from sis.inventory.model import Arming, Assignment, Interface, Network, NewNode, Node, NodeState
@@ -126,10 +126,16 @@ class Nodes:
             settings.touch(connection)
             return load(connection, [node.name for node in new])
 
-    def change(self, names: Collection[str], change: Change) -> tuple[Node, ...]:
-        """Change nodes, all or none. Raises SisError as `add` does."""
+    def change(
+        self, names: Collection[str], change: Change, *, expected: Mapping[str, int] | None = None
+    ) -> tuple[Node, ...]:
+        """Change nodes, all or none. Raises SisError as `add` does.
+
+        With `expected` (node → version looked at) it raises Conflict when someone else changed one of them since.
+        """
         with self._database.write() as connection:
             before = load(connection, names)
+            changes.refuse_stale(connection, before, expected or {})
             rewrite_nodes(connection, before, [change.of(node) for node in before])
             settings.touch(connection)
             return load(connection, names)
@@ -149,10 +155,7 @@ class Nodes:
     def delete(self, names: Collection[str]) -> int:
         """Remove nodes with every trace of them. Their ids are never used again."""
         with self._database.write() as connection:
-            removed = 0
-            for part in _parts(names):
-                removed += connection.execute(sa.delete(schema.nodes).where(schema.nodes.c.name.in_(part))).rowcount
-            drop_empty_groups(connection)
+            removed = delete_nodes(connection, names)
             settings.touch(connection)
             return removed
 
@@ -198,7 +201,7 @@ def load(connection: Connection, names: Collection[str] | None = None) -> tuple[
         groups[row.node_id].append(row.name)
     rows = connection.execute(
         sa.select(
-            nodes,
+            *(column.label("intent") if column.name == "version" else column for column in nodes.c),
             schema.assignments.c.image.label("assigned_image"),
             schema.assignments.c.selector,
             schema.assignments.c.layout,
@@ -226,6 +229,7 @@ def load(connection: Connection, names: Collection[str] | None = None) -> tuple[
             assignment=Assignment(row.assigned_image, row.selector, row.layout) if row.assigned_image else None,
             state=NodeState("defined", row.created) if row.state is None else state_of(row),
             arming=Arming(row.armed, row.allow_foreign_disk, row.failures) if row.armed else None,
+            version=row.intent,
         )
         for row in rows
     ]
@@ -290,6 +294,9 @@ def add_nodes(connection: Connection, new: Sequence[NewNode]) -> None:
     assigned = [{"node_id": ids[node.name], **_columns(node.assignment)} for node in new if node.assignment]
     if assigned:
         connection.execute(sa.insert(schema.assignments), assigned)
+    blank = [Node(0, node.name, None, "", "") for node in new]
+    made = [replace(node, interfaces=settled[node.name]) for node in new]
+    _sign(connection, ids, changes.record(connection, "add", ids, changes.differences(blank, made)))
 
 
 def rewrite_nodes(connection: Connection, before: Sequence[Node], after: Sequence[NewNode]) -> None:
@@ -319,6 +326,40 @@ def rewrite_nodes(connection: Connection, before: Sequence[Node], after: Sequenc
     delete_of(connection, schema.memberships, [ids[name] for name in regrouped])
     _join(connection, ids, regrouped)
     drop_empty_groups(connection)
+    made = [replace(new, interfaces=settled.get(new.name, new.interfaces)) for _, new in pairs]
+    lines = changes.differences(before, made)
+    touched = {old.name: old.id for (old, _), new in zip(pairs, made, strict=True) if differs(old, new)}
+    if touched:
+        _sign(connection, touched, changes.record(connection, "change", touched, lines))
+
+
+def delete_nodes(connection: Connection, names: Collection[str]) -> int:
+    """Remove nodes with every trace of them. Returns how many there were.
+
+    Whatever bears a node's id goes with its row; what is known of its MACs only by their own goes here.
+    """
+    ids = node_ids(connection, names)
+    if not ids:
+        return 0
+    for part in _parts(ids.values()):
+        macs = sa.select(schema.interfaces.c.mac).where(
+            schema.interfaces.c.node_id.in_(part), schema.interfaces.c.mac.is_not(None)
+        )
+        connection.execute(sa.delete(schema.discoveries).where(schema.discoveries.c.mac.in_(macs)))
+        connection.execute(sa.delete(schema.nodes).where(schema.nodes.c.id.in_(part)))
+    drop_empty_groups(connection)
+    changes.record(connection, "delete", ids, ())
+    return len(ids)
+
+
+def differs(old: Node, new: NewNode) -> bool:
+    """Whether `new` says something else than what the node is."""
+    return (
+        old.interfaces != new.interfaces
+        or set(old.groups) != set(new.groups)
+        or old.assignment != new.assignment
+        or dict(old.profile) != dict(new.profile)
+    )
 
 
 def machine_id(identity: str, node_id: int, name: str) -> str:
@@ -474,6 +515,12 @@ def delete_of(connection: Connection, table: sa.Table, ids: Collection[int]) -> 
     """Delete the rows nodes have in a table with a `node_id`."""
     for part in _parts(ids):
         connection.execute(sa.delete(table).where(table.c.node_id.in_(part)))
+
+
+def _sign(connection: Connection, ids: Mapping[str, int], version: int) -> None:
+    """Give nodes the version of the change that was just made to them."""
+    for part in _parts(ids.values()):
+        connection.execute(sa.update(schema.nodes).where(schema.nodes.c.id.in_(part)).values(version=version))
 
 
 def _columns(assignment: Assignment) -> dict[str, Any]:
