@@ -11,11 +11,11 @@ from sis.sync.model import Change, LayerFile, Totals
 
 State = Literal[
     "unknown", "discovered", "defined", "armed", "netbooted", "partitioning", "pulling", "rendering", "bootloader",
-    "rebooting", "in-sync", "drifted", "syncing", "failed", "maintenance",
+    "rebooting", "in-sync", "drifted", "syncing", "failed", "maintenance", "quarantined",
 ]  # fmt: skip
 Stage = Literal[
     "hello", "desired", "partitioning", "pulling", "rendering", "bootloader", "rebooting",
-    "index", "plan", "fetch", "apply", "triggers", "report",
+    "index", "plan", "fetch", "apply", "triggers", "report", "health",
 ]  # fmt: skip
 Outcome = Literal["start", "ok", "failed", "note"]
 
@@ -37,6 +37,35 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True):
     secret: str
 
 
+class CommandCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """A program that must end with exit code 0 in time; no shell runs it."""
+
+    run: tuple[str, ...]
+    timeout_s: float = 30.0
+
+
+class HealthChecks(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node proves after each resync and boot; what fails is tried again until `timeout_s` have passed.
+
+    units  systemd units that must be active
+    ports  TCP ports something must listen on: "22", or "10.77.0.5:6817" for another address than the node's own
+    """
+
+    commands: tuple[CommandCheck, ...] = ()
+    ports: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+    timeout_s: float = 60.0
+
+
+class HealthResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One check's outcome. `check` such as "unit slurmd"; `output` is the end of what it said when it failed."""
+
+    check: str
+    ok: bool
+    seconds: float = 0.0
+    output: str = ""
+
+
 class Desired(msgspec.Struct, frozen=True, kw_only=True):
     """What a node is held to: one image version plus its own layer, and the disks they live on."""
 
@@ -52,12 +81,19 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
     layer: tuple[LayerFile, ...]
     layout: Layout | None
     kernel_cmdline: str = ""
+    health: HealthChecks = HealthChecks()
+    windows: tuple[str, ...] = ()
+    """When the node may change itself unasked, such as "Sun 01:00-05:00"; none: at any time."""
+    timezone: str = "UTC"
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of an install, a resync or a check. `changes` are what was found (check) or done (sync)."""
+    """The end of an install, a resync, a check or a staging. `changes` are what was found (check) or done (sync).
 
-    kind: Literal["install", "sync", "check"]
+    `boot_id` is the kernel's id of the boot the node was in: two reports with different ones have a reboot between.
+    """
+
+    kind: Literal["install", "sync", "check", "stage"]
     outcome: Literal["ok", "failed"]
     in_sync: bool
     image: str
@@ -72,6 +108,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     log: str = ""
     order: int | None = None
+    health: tuple[HealthResult, ...] = ()
+    boot_id: str = ""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,8 +125,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """Work the head asks a node to do; the agent long-polls for it."""
+    """Work the head asks a node to do; the agent long-polls for it. `stage`: fetch now, apply at the next boot."""
 
     id: int
-    kind: Literal["sync", "check", "reboot"]
+    kind: Literal["sync", "check", "reboot", "stage"]
     full: bool = False
