@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -10,6 +11,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+
+import msgspec
 
 from sis.errors import Refused, SisError
 from sis.system import locks, process
@@ -21,6 +24,7 @@ from tests.bench.wire import HEAD, Wire
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _RESULTS = _REPOSITORY / "docs" / "bench"
+_UNDER_WAY = "run.json"
 _PROGRAMS = ("rsync", "casync", "ostree", "nginx", "mmdebstrap", "ip")
 
 _started = time.monotonic()
@@ -38,17 +42,19 @@ def main() -> int:
     with locks.hold(folder / "lock", f"benchmark {size.name}"):
         made = trees.make(size, folder, _say)
         scratch = folder / "scratch"
-        shutil.rmtree(scratch, ignore_errors=True)
-        try:
-            scene = _scene(size, made, scratch)
-            with scene.wire as wire, wire.serving(_nginx(scratch), HTTP_PORT):
-                run = _describe(size, scene, folder)
-                for method in methods:
-                    for figure in works.run(method(scene), _say):
-                        run = _with(run, figure)
-                        _keep(run)
-        finally:
+        before = _under_way(scratch)
+        if before is None:
             shutil.rmtree(scratch, ignore_errors=True)
+        scene = _scene(size, made, scratch)
+        with scene.wire as wire, wire.serving(_nginx(scratch), HTTP_PORT):
+            run = before or _describe(size, scene, folder)
+            done = frozenset((figure.work, figure.method) for figure in run.figures)
+            if done:
+                _say(f"going on after {len(done)} figures")
+            for figure in works.run([method(scene) for method in methods], done, _say):
+                run = _with(run, figure)
+                _keep(run, scratch)
+        shutil.rmtree(scratch)
     print(table.page(run))
     wrong = [figure for figure in run.figures if figure.method.startswith("ours") and figure.is_wrong]
     for figure in wrong:
@@ -68,9 +74,19 @@ def _need_programs() -> None:
         raise SisError(f"missing: {', '.join(missing)}", hint="make bench installs them")
 
 
+def _under_way(scratch: Path) -> Run | None:
+    """The run that was interrupted here, if it was one of these very programs; its head's folder is still there."""
+    with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):
+        run = figures.read(scratch / _UNDER_WAY)
+        if run.versions == limits.versions():
+            shutil.rmtree(scratch / "nodes", ignore_errors=True)
+            return run
+    return None
+
+
 def _scene(size: sizes.Size, made: trees.Trees, scratch: Path) -> Scene:
     for name in ("head", "nodes", "logs"):
-        (scratch / name).mkdir(parents=True)
+        (scratch / name).mkdir(parents=True, exist_ok=True)
     return Scene(size, made, Wire(scratch / "logs"), scratch / "head", scratch / "nodes")
 
 
@@ -91,7 +107,7 @@ def _describe(size: sizes.Size, scene: Scene, folder: Path) -> Run:
 def _nginx(scratch: Path) -> list[str]:
     """nginx over the head's folder, as a plain web server would be set up."""
     folder = scratch / "nginx"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     temporary = "".join(
         f" {name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
@@ -106,12 +122,14 @@ def _nginx(scratch: Path) -> list[str]:
 
 
 def _with(run: Run, figure: Figure) -> Run:
-    _say(f"  {figure.wall_s:.2f} s, {table.size(figure.down_bytes)}{f', {figure.fault}' if figure.fault else ''}")
+    fault = f", {figure.fault}" if figure.fault else ""
+    _say(f"  {figure.method}: {figure.wall_s:.2f} s, {table.size(figure.down_bytes)}{fault}")
     return figures.with_figure(run, figure)
 
 
-def _keep(run: Run) -> None:
-    """Results so far, so that a long run that is interrupted has not been for nothing."""
+def _keep(run: Run, scratch: Path) -> None:
+    """Results so far: a long run that is interrupted goes on from here."""
+    figures.write(run, scratch / _UNDER_WAY)
     _RESULTS.mkdir(parents=True, exist_ok=True)
     figures.write(run, _RESULTS / f"{run.size}.json")
     (_RESULTS / f"{run.size}.svg").write_text(plot.svg(run))

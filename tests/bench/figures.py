@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+
+from sis.system import files
 
 WORKS = {
     "cold": "an empty directory becomes v2",
@@ -59,6 +62,8 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     nodes: int = 1
     differences: int | None = None
     fault: str = ""
+    at: str = ""
+    """When it was measured, UTC."""
 
     @property
     def is_wrong(self) -> bool:
@@ -115,6 +120,7 @@ def figure(
         nodes=nodes,
         differences=differences,
         fault=measured.fault or fault,
+        at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
     )
 
 
@@ -130,4 +136,4 @@ def read(path: Path) -> Run:
 
 def write(run: Run, path: Path) -> None:
     """Keep a run as JSON."""
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n")
+    files.atomic_write(path, msgspec.json.format(msgspec.json.encode(run), indent=1) + b"\n")

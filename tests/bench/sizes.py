@@ -46,10 +46,10 @@ FULL = Size(
     packages=(
         *("systemd-sysv", "udev", "dbus", "initramfs-tools", "openssh-server", "openssh-client", "iproute2", "ethtool"),
         *("g++", "gfortran", "make", "dpkg-dev", "gdb", "git", "strace", "vim", "less", "htop", "rsync", "curl"),
-        *("openmpi-bin", "libopenmpi-dev", "libhdf5-dev", "libfftw3-dev", "libopenblas-dev", "libboost-dev"),
-        *("python3-dev", "python3-numpy", "python3-scipy", "python3-venv", "perl", "perl-doc", "tcl", "ruby"),
+        *("openmpi-bin", "libopenmpi-dev", "libhdf5-dev", "libfftw3-dev", "libopenblas0-pthread"),
+        *("python3-dev", "python3-numpy", "python3-venv", "perl", "tcl", "locales", "sudo", "man-db", "manpages"),
         *("nfs-common", "munge", "chrony", "rsyslog", "lvm2", "xfsprogs", "pciutils", "ipmitool", "openssl", "bind9"),
-        *("linux-headers-amd64", "manpages", "manpages-dev", "iputils-ping", "sudo", "man-db", "locales", "zsh"),
+        "iputils-ping",
     ),
     old=("cmake", "tmux", "ganglia-monitor"),
     new=("nginx-light", "python3-pip", "fio"),

@@ -1,14 +1,15 @@
-"""The works, one after the other, for one method: nodes are made, brought up to date, judged by rsync, removed."""
+"""The works in their order, each by every method in turn: nodes are made, brought up to date, judged by rsync."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from statistics import median
+from typing import NamedTuple
 
 from sis.errors import SisError
 from sis.system import process
 from tests.bench import trees
-from tests.bench.figures import Figure, Measured, figure
+from tests.bench.figures import WORKS, Figure, Measured, figure
 from tests.bench.methods.method import Method, Node
 
 _REPEATS = 3
@@ -17,81 +18,144 @@ _REPEATS = 3
 _ONCE_S = 5.0
 """What takes longer is steady enough to run once."""
 
+_TAKEN_IN = {"commit": "v2", "recommit": "v2", "publish": "v2"}
+"""What the head does, and the version it is measured at."""
+
 Say = Callable[[str], None]
+Done = frozenset[tuple[str, str]]
+"""(work, method) of what has its figure already."""
 
 
-def run(method: Method, say: Say) -> Iterator[Figure]:
-    """Every work of a method, in an order that makes few nodes. What fails is a figure with its fault."""
-    with method.serving():
-        for version in ("v1", "v2"):
-            say(f"{method.name}: the head takes in {version}")
-            try:
-                made = method.publish(version)
-            except SisError as error:
-                yield _failed(method, "commit", error)
-                return
-            yield from (figure for figure in made if version == "v2" and figure.work in method.works)
-        course = _Course(method)
-        try:
-            for work, step in course.steps().items():
-                if work in method.works:
-                    say(f"{method.name}: {work}")
-                    try:
-                        yield step()
-                    except SisError as error:
-                        yield _failed(method, work, error)
-        finally:
+class Step(NamedTuple):
+    """One work by some methods, which take turns."""
+
+    work: str
+    methods: tuple[Method, ...]
+
+
+def schedule(methods: Sequence[Method], done: Done, *, packed: bool) -> Iterator[Step]:
+    """What is left to do: work by work, so that noise hits all methods alike; the dear ones in the end.
+
+    `packed`: whether there are trees with a compressed initramfs.
+    """
+    for dear in (False, True):
+        for work in WORKS:
+            if work == "packed" and not packed:
+                continue
+            able = (it for it in methods if it.is_dear is dear and work in it.works and (work, it.name) not in done)
+            if chosen := tuple(able):
+                yield Step(work, chosen)
+
+
+def run(methods: Sequence[Method], done: Done, say: Say) -> Iterator[Figure]:
+    """Every figure that is not `done`. What fails is a figure with its fault; the others go on."""
+    courses = {method.name: _Course(method) for method in methods}
+    try:
+        packed = bool(methods) and methods[0].scene.trees.path("p1").is_dir()
+        for work, able in schedule(methods, done, packed=packed):
+            say(work)
+            yield from _in_turn(work, [courses[method.name] for method in able])
+            for course in courses.values():
+                course.leave_if_done(work)
+    finally:
+        for course in courses.values():
             course.node.remove()
+
+
+def _in_turn(work: str, courses: Sequence[_Course]) -> Iterator[Figure]:
+    if work not in ("nochange", "verify"):
+        for course in courses:
+            yield course.figure_of(work)
+        return
+    runs: dict[str, list[Figure]] = {course.name: [] for course in courses}
+    for _ in range(_REPEATS):
+        for course in courses:
+            known = runs[course.name]
+            if not known or not (known[0].is_wrong or known[0].wall_s > _ONCE_S):
+                known.append(course.figure_of(work))
+    yield from (_middle(known) for known in runs.values())
+
+
+def _middle(figures: Sequence[Figure]) -> Figure:
+    """The median of every column, the worst of what must not be."""
+    first = next((it for it in figures if it.is_wrong), figures[0])
+    middle = Measured(
+        wall_s=median(it.wall_s for it in figures),
+        down_bytes=int(median(it.down_bytes for it in figures)),
+        up_bytes=int(median(it.up_bytes for it in figures)),
+        head_cpu_s=median(it.head_cpu_s for it in figures),
+        node_cpu_s=median(it.node_cpu_s for it in figures),
+        rss_bytes=max(it.rss_bytes for it in figures),
+        rest_cpu_s=median(it.rest_cpu_s for it in figures),
+        fault=first.fault,
+    )
+    return figure(first.method, first.work, middle, differences=first.differences)
 
 
 class _Course:
     """One method's node, and the version it stands at."""
 
     def __init__(self, method: Method) -> None:
+        self.name = method.name
         self.node = Node(method.scene.nodes / method.name)
         self._method = method
         self._wire = method.scene.wire
         self._version = ""
 
-    def steps(self) -> dict[str, Callable[[], Figure]]:
-        steps: dict[str, Callable[[], Figure]] = {
-            "cold": self._cold,
-            "nochange": lambda: self._repeated("nochange", full=False),
-            "verify": lambda: self._repeated("verify", full=True),
-            "edits": self._edits,
-            "upgrade": self._upgrade,
-            "drifted": self._drifted,
-            "packed": self._packed,
-            "together": self._together,
-        }
-        if not self._method.scene.trees.path("p1").is_dir():
-            del steps["packed"]
-        return steps
+    def figure_of(self, work: str) -> Figure:
+        """Have the head serve what the work needs, and do the work."""
+        try:
+            if work in _TAKEN_IN:
+                return self._on_head(work)
+            if work == "packed":
+                self._publish("p1", "p2")
+            else:
+                self._publish("v1", "v2", *(["v3"] if work == "edits" else []))
+            with self._method.serving():
+                return self._on_node(work)
+        except SisError as error:
+            said = " / ".join((error.message, *error.details[-3:]))
+            return figure(self.name, work, Measured(0.0, 0, 0, 0.0, 0.0, 0), fault=said[:300])
 
-    def _cold(self) -> Figure:
+    def leave_if_done(self, work: str) -> None:
+        """A node that no later work begins from takes no more room."""
+        if work in ("verify", "cold", "nochange"):
+            return
+        self._version = ""
         self.node.remove()
-        self._method.begin(self.node)
-        return self._bring("cold", "v2")
 
-    def _edits(self) -> Figure:
-        self._method.publish("v3")
-        self._be_at("v2")
-        return self._bring("edits", "v3")
+    def _on_head(self, work: str) -> Figure:
+        self._publish("v1")
+        for found in self._method.published(_TAKEN_IN[work]):
+            if found.work == work and found.method == self.name:
+                return found
+        raise SisError(f"{self.name}: {work} gave no figure")
 
-    def _upgrade(self) -> Figure:
+    def _publish(self, *versions: str) -> None:
+        for version in versions:
+            self._method.published(version)
+
+    def _on_node(self, work: str) -> Figure:
+        match work:
+            case "cold":
+                self.node.remove()
+                self._method.begin(self.node)
+                return self._bring(work, "v2")
+            case "nochange" | "verify":
+                self._be_at("v2")
+                return self._bring(work, "v2", full=work == "verify")
+            case "edits":
+                self._be_at("v2")
+                return self._bring(work, "v3")
+            case "packed":
+                self._be_at("p1")
+                return self._bring(work, "p2")
+            case "together":
+                return self._together()
         self._be_at("v1")
-        return self._bring("upgrade", "v2")
-
-    def _drifted(self) -> Figure:
-        self._be_at("v1")
-        trees.drift(self.node.root, self._method.scene.size.drifted_files)
-        return self._bring("drifted", "v2")
-
-    def _packed(self) -> Figure:
-        self._method.publish("p1")
-        self._method.publish("p2")
-        self._be_at("p1")
-        return self._bring("packed", "p2")
+        if work == "drifted":
+            trees.drift(self.node.root, self._method.scene.size.drifted_files)
+        return self._bring(work, "v2")
 
     def _together(self) -> Figure:
         self.node.remove()
@@ -107,45 +171,20 @@ class _Course:
             differences = sum(_differences(method, node, "v2") for node in nodes)
         return figure(method.name, "together", measured, nodes=len(nodes), differences=differences)
 
-    def _bring(self, work: str, version: str) -> Figure:
+    def _bring(self, work: str, version: str, *, full: bool = False) -> Figure:
         """Make the node equal to a version, and have rsync judge."""
-        measured = self._wire.measure(*self._method.commands(self.node, version))
+        measured = self._wire.measure(*self._method.commands(self.node, version, full=full))
         self._version, differences = "", None
         if not measured.fault:
             self._method.settle(self.node)
             self._version, differences = version, _differences(self._method, self.node, version)
-        return figure(self._method.name, work, measured, differences=differences)
-
-    def _repeated(self, work: str, *, full: bool) -> Figure:
-        """A work that changes nothing, several times."""
-        self._be_at("v2")
-        runs: list[Measured] = []
-        while len(runs) < _REPEATS and not (runs and runs[0].wall_s > _ONCE_S):
-            runs.append(self._wire.measure(*self._method.commands(self.node, "v2", full=full)))
-            if runs[-1].fault:
-                return figure(self._method.name, work, runs[-1])
-            self._method.settle(self.node)
-        middle = Measured(
-            wall_s=median(it.wall_s for it in runs),
-            down_bytes=int(median(it.down_bytes for it in runs)),
-            up_bytes=int(median(it.up_bytes for it in runs)),
-            head_cpu_s=median(it.head_cpu_s for it in runs),
-            node_cpu_s=median(it.node_cpu_s for it in runs),
-            rss_bytes=max(it.rss_bytes for it in runs),
-            rest_cpu_s=median(it.rest_cpu_s for it in runs),
-        )
-        return figure(self._method.name, work, middle, differences=_differences(self._method, self.node, "v2"))
+        return figure(self.name, work, measured, differences=differences)
 
     def _be_at(self, version: str) -> None:
         """Have the node at a version: as the last work left it there, else made anew."""
         if self._version != version:
             _make(self._method, self.node, version)
             self._version = version
-
-
-def _failed(method: Method, work: str, error: SisError) -> Figure:
-    said = " / ".join((error.message, *error.details[-3:]))
-    return figure(method.name, work, Measured(0.0, 0, 0, 0.0, 0.0, 0), fault=said[:300])
 
 
 def _make(method: Method, node: Node, version: str) -> None:

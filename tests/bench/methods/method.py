@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import msgspec
+
 from sis.errors import SisError
 from sis.system import process
+from sis.system.files import atomic_write
 from tests.bench.figures import Figure, figure
 from tests.bench.sizes import Size
 from tests.bench.trees import Trees
@@ -54,6 +57,8 @@ class Method(ABC):
 
     name: ClassVar[str]
     works: ClassVar[frozenset[str]]
+    is_dear: ClassVar[bool] = False
+    """Whether its head takes so long that it is left for the end."""
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
@@ -70,8 +75,30 @@ class Method(ABC):
         """What this method needs besides nginx runs while the block does."""
         yield
 
-    def publish(self, version: str) -> list[Figure]:
-        """Have the head serve a version; nothing to do when it does. Returns what is worth a figure."""
+    def published(self, version: str) -> list[Figure]:
+        """Have the head serve a version, if it does not yet. Returns what that took, also when it was long ago."""
+        return self.once(version, lambda: self.publish(version), undo=lambda: self._begin_again(version))
+
+    def once(self, key: str, make: Callable[[], list[Figure]], *, undo: Callable[[], None]) -> list[Figure]:
+        """What `make` gave the first time; `undo` what an interrupted run left of it."""
+        begun, done = self.place / f"{key}.begun", self.place / f"{key}.done"
+        if done.exists():
+            return msgspec.json.decode(done.read_bytes(), type=list[Figure])
+        if begun.exists():
+            undo()
+        begun.touch()
+        figures = make()
+        atomic_write(done, msgspec.json.encode(figures))
+        return figures
+
+    def _begin_again(self, version: str) -> None:
+        shutil.rmtree(self.place)
+        self.place.mkdir()
+        if version != "v1":
+            self.published("v1")
+
+    def publish(self, version: str) -> list[Figure]:  # some serve trees as they are
+        """Take in a version on the head, once. Returns what of it is worth a figure."""
         return []
 
     def begin(self, node: Node) -> None:

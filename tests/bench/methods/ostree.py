@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,8 +33,6 @@ class Ostree(Method):
     def publish(self, version: str) -> list[Figure]:
         if not self.repository.exists():
             process.run(["ostree", "init", f"--repo={self.repository}", "--mode=archive"])
-        if (self.repository / "refs/heads" / version).exists():
-            return []
         tree = self.scene.trees.path(version)
         skipped = self.place / "skipped"
         skipped.write_text("".join(f"/{path}\n" for path in _refused(tree)))
@@ -71,12 +70,16 @@ class OstreeDelta(Ostree):
 
     name = "ostree-delta"
     works = frozenset({"upgrade", "publish"})
+    is_dear = True
     pull_options = ("--require-static-deltas",)
 
-    def publish(self, version: str) -> list[Figure]:
-        super().publish(version)
-        if version != "v2" or (self.repository / "deltas").exists():
-            return []
+    def published(self, version: str) -> list[Figure]:
+        figures = super().published(version)
+        if version != "v2":
+            return figures
+        return self.once("delta", self._generate, undo=lambda: shutil.rmtree(self.repository / "deltas", True))
+
+    def _generate(self) -> list[Figure]:
         generate = ["ostree", "static-delta", "generate", f"--repo={self.repository}", "--from=v1", "--to=v2"]
         return [self.on_head("publish", generate, ["ostree", "summary", "-u", f"--repo={self.repository}"])]
 

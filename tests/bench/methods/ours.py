@@ -31,9 +31,6 @@ class Ours(Method):
 
     def publish(self, version: str) -> list[Figure]:
         image, generation = _generation(version)
-        done = self.place / f"{version}.published"
-        if done.exists():
-            return []
         tree = self.scene.trees.path(version)
         commit = self._sis("image", "commit", image, "--tree", str(tree), "--policy", "none")
         publish = self._sis("image", "publish", f"{image}@{generation}", _CHANNEL)
@@ -45,7 +42,6 @@ class Ours(Method):
             figures.append(self.on_head("publish", [*publish, "--no-deltas"], self._sis("image", "delta", *_V2_TO_V3)))
         else:
             figures.append(self.on_head("publish", publish))
-        done.touch()
         return figures
 
     def adopt(self, node: Node, version: str) -> None:
@@ -74,7 +70,9 @@ class OursHead(Ours):
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[None]:
-        process.run(self._sis("head", "init"))
+        if not (self.place / "initialised").exists():
+            process.run(self._sis("head", "init"))
+            (self.place / "initialised").touch()
         with self.scene.wire.serving(self._sis("head", "run", "--listen", f"{HEAD}:{_PORT}", "--no-dhcp"), _PORT):
             yield
 

@@ -1,0 +1,88 @@
+"""The benchmark's course: works in turn, the dear ones last, what is done left out, what was interrupted begun anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sis.errors import SisError
+from sis.system import process
+from tests.bench import sizes, works
+from tests.bench.figures import Figure, Measured, figure
+from tests.bench.methods import METHODS
+from tests.bench.methods.method import Method, Node, Scene
+from tests.bench.trees import Trees
+from tests.bench.wire import Wire
+
+
+def _scene(folder: Path) -> Scene:
+    for name in ("head", "nodes", "trees"):
+        (folder / name).mkdir()
+    return Scene(sizes.SMALL, Trees(folder / "trees"), Wire(folder), folder / "head", folder / "nodes")
+
+
+class _Counting(Method):
+    """Takes versions in, and breaks off in the middle of one when told to."""
+
+    name = "counting"
+    works = frozenset({"commit", "publish"})
+    break_off_at = ""
+
+    def publish(self, version: str) -> list[Figure]:
+        (self.place / f"taken-{version}").touch()
+        if version == self.break_off_at:
+            raise KeyboardInterrupt
+        measured = Measured(float(len(list(self.place.glob("taken-*")))), 0, 0, 0.0, 0.0, 0)
+        return [figure(self.name, "commit", measured)]
+
+    def commands(self, node: Node, version: str, *, full: bool = False) -> Sequence[process.Argv]:
+        raise SisError(f"{node} needs no {version}, {full}")
+
+
+def test_methods_take_turns_and_the_dear_ones_come_last(tmp_path: Path) -> None:
+    methods = [method(_scene(tmp_path)) for method in METHODS[:1]]
+    scene = methods[0].scene
+    methods = [method(scene) for method in METHODS]
+    steps = list(works.schedule(methods, frozenset(), packed=True))
+    shown = [(step.work, [method.name for method in step.methods]) for step in steps]
+    assert shown[0] == ("cold", ["ours", "ours-head", "rsync", "rsync-z", "casync", "ostree"])
+    assert ("packed", ["ours", "rsync-z"]) in shown
+    assert shown[-2:] == [("upgrade", ["ostree-delta"]), ("publish", ["ostree-delta"])]
+    assert not [step for step in works.schedule(methods, frozenset(), packed=False) if step.work == "packed"]
+
+
+def test_what_has_its_figure_is_not_measured_again(tmp_path: Path) -> None:
+    scene = _scene(tmp_path)
+    methods = [method(scene) for method in METHODS]
+    done = frozenset((work, method.name) for method in methods for work in method.works) - {("edits", "rsync")}
+    assert [(work, [it.name for it in able]) for work, able in works.schedule(methods, done, packed=True)] == [
+        ("edits", ["rsync"])
+    ]
+
+
+def test_a_version_is_taken_in_once(tmp_path: Path) -> None:
+    method = _Counting(_scene(tmp_path))
+    first = method.published("v1")
+    assert method.published("v1") == first
+    assert [it.wall_s for it in method.published("v2")] == [2.0]
+    assert [it.wall_s for it in _Counting(method.scene).published("v2")] == [2.0]
+
+
+def test_what_was_interrupted_is_done_again_from_the_start(tmp_path: Path) -> None:
+    method = _Counting(_scene(tmp_path))
+    method.published("v1")
+    method.break_off_at = "v2"
+    try:
+        method.published("v2")
+    except KeyboardInterrupt:
+        method.break_off_at = ""
+    (method.place / "half-written").touch()
+    assert [it.wall_s for it in method.published("v2")] == [2.0]
+    assert not (method.place / "half-written").exists()
+    assert (method.place / "taken-v1").exists()
+
+
+def test_a_work_without_a_figure_is_a_fault_of_its_own(tmp_path: Path) -> None:
+    found = list(works.run([_Counting(_scene(tmp_path))], frozenset(), lambda _: None))
+    assert [(it.work, it.fault) for it in found] == [("commit", ""), ("publish", "counting: publish gave no figure")]
+    assert all(it.at for it in found)
