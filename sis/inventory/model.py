@@ -10,7 +10,7 @@ from typing import Any, Literal
 from sis.wire import State
 
 OrderKind = Literal["sync", "check", "reboot"]
-OccurrenceKind = Literal["event", "report", "state", "order", "arming", "published", "discovered"]
+OccurrenceKind = Literal["event", "report", "state", "order", "arming", "published", "discovered", "job"]
 Role = Literal["view", "operate", "admin"]
 """What an admin may do: look; also check, sync and install nodes; also move channels and read the audit log."""
 

@@ -43,6 +43,11 @@ class Stream:
         with self._database.read() as connection:
             return tuple(_occurrence(row) for row in connection.execute(query))[::-1]
 
+    def tell(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows made with `row`, of what no other transaction tells."""
+        with self._database.write() as connection:
+            append(connection, rows)
+
     def note_channels(self, channels: Mapping[str, int]) -> None:
         """Tell of channels ("compute@stable" → generation) that moved since the last time, whoever moved them."""
         with self._database.read() as connection:
