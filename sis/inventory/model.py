@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from sis.wire import State
 
-OrderKind = Literal["sync", "check", "reboot"]
-OccurrenceKind = Literal["event", "report", "state", "order", "arming", "published", "discovered", "job"]
+OrderKind = Literal["sync", "check", "reboot", "stage"]
+OccurrenceKind = Literal["event", "report", "state", "order", "arming", "published", "discovered", "rollout", "job"]
 Role = Literal["view", "operate", "admin"]
 """What an admin may do: look; also check, sync and install nodes; also move channels and read the audit log."""
 
@@ -145,9 +145,15 @@ class StoredEvent:
     log: str
 
 
+def failed_check(check: str, output: str) -> str:
+    """A failed health check in a line: "unit slurmd: failed"."""
+    lines = output.strip().splitlines()
+    return f"{check}: {lines[-1]}" if lines else check
+
+
 @dataclass(frozen=True, slots=True)
 class StoredReport:
-    """`totals` and `changes` are those of `sis.wire.Report`, as plain JSON values."""
+    """`totals`, `changes` and `health` are those of `sis.wire.Report`, as plain JSON values."""
 
     id: int
     node: str
@@ -167,6 +173,13 @@ class StoredReport:
     error: str
     log: str
     order_id: int | None
+    health: tuple[Mapping[str, Any], ...] = ()
+    boot_id: str = ""
+
+    @property
+    def unhealthy(self) -> tuple[str, ...]:
+        """Each health check that failed, with the last line it said."""
+        return tuple(failed_check(str(each["check"]), str(each["output"])) for each in self.health if not each["ok"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,9 +37,13 @@ class Stream:
         with self._database.read() as connection:
             return tuple(_occurrence(row) for row in connection.execute(query))
 
-    def last(self, limit: int = 200, *, node: str | None = None, kinds: Collection[str] = ()) -> tuple[Occurrence, ...]:
-        """The last `limit` rows, in order."""
+    def last(
+        self, limit: int = 200, *, node: str | None = None, kinds: Collection[str] = (), ref: int | None = None
+    ) -> tuple[Occurrence, ...]:
+        """The last `limit` rows (that tell of `ref`: an order, a rollout …), in order."""
         query = _query(node, kinds).order_by(schema.stream.c.id.desc()).limit(limit)
+        if ref is not None:
+            query = query.where(schema.stream.c.ref == ref)
         with self._database.read() as connection:
             return tuple(_occurrence(row) for row in connection.execute(query))[::-1]
 
