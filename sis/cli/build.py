@@ -36,7 +36,7 @@ def build(context: Context, name: str, note: str, no_boot_files: bool) -> None:
     from sis.spec import imagespec, search
 
     spec = imagespec.load(name, search=search.folders((context.state / "imagespecs",)))
-    with _interruptible(), _told() as progress:
+    with _interruptible(), _told(context.verbose) as progress:
 
         def boot_files(built: Built) -> None:
             _boot_files(context, spec, built, progress)
@@ -106,8 +106,11 @@ def _show(context: Context, built: Built) -> None:
 
 
 @contextmanager
-def _told() -> Iterator[Callable[[str, str], None]]:
-    """Progress for people: one line a step; on a terminal, also what the step is doing, overwritten in place."""
+def _told(verbose: bool) -> Iterator[Callable[[str, str], None]]:
+    """Progress for people: one line a step; on a terminal, also what the step is doing, overwritten in place.
+
+    With `verbose` elsewhere than on a terminal what it is doing gets lines too.
+    """
     live = sys.stderr.isatty()
 
     def progress(step: str, doing: str) -> None:
@@ -115,6 +118,8 @@ def _told() -> Iterator[Callable[[str, str], None]]:
             click.echo(f"\r\x1b[K▸ {step}" if live else f"▸ {step}", err=True)
         elif live:
             click.echo(f"\r\x1b[K  {doing[:90]}", nl=False, err=True)
+        elif verbose:
+            click.echo(f"  {doing}", err=True)
 
     try:
         yield progress

@@ -12,7 +12,7 @@ from sis.cli.context import Context
 from sis.errors import UsageFault
 
 if TYPE_CHECKING:
-    from sis.head.service import DhcpMode
+    from sis.head.netboot import DhcpMode
 
 
 @click.group("head")
@@ -94,6 +94,36 @@ def run(context: Context, listen: str, interface: str | None, mode: str | None) 
         settings = service.Settings(address=address, port=port, interface=interface, dhcp=chosen)
         service.run(context.state, inventory, settings, ready=_say)
     click.echo("head: ended", err=True)
+
+
+@head.command(epilog="Example: sis head netboot --interface eth1")
+@click.option("--interface", metavar="IF", help="Interface nodes boot on: serve DHCP and TFTP there.")
+@click.option("--dhcp", "mode", flag_value="full", help="Give addresses.")
+@click.option("--proxy", "mode", flag_value="proxy", help="Another DHCP server gives addresses; add boot answers only.")
+@click.option("--off", is_flag=True, help="Serve neither.")
+@click.pass_obj
+def netboot(context: Context, interface: str | None, mode: str | None, off: bool) -> None:
+    """Say where nodes boot from the network; a running head follows within seconds, a later one from its start.
+
+    What `sis head run` is told on its command line counts before this. Without options: show what is said.
+    """
+    from sis.head import netboot as service
+
+    if off and (interface or mode):
+        raise UsageFault("--off goes alone")
+    if mode and not interface:
+        raise UsageFault(f"--{'proxy' if mode == 'proxy' else 'dhcp'} needs --interface")
+    with context.open_inventory() as inventory:
+        if off:
+            service.write(inventory, None)
+        elif interface:
+            chosen: DhcpMode | None = "full" if mode == "full" else "proxy" if mode else None
+            service.write(inventory, service.Wanted(interface, chosen))
+        wanted = service.read(inventory)
+    if wanted is None:
+        click.echo("netboot: off")
+    else:
+        click.echo(f"netboot: {wanted.mode or 'as the network says'} on {wanted.interface}")
 
 
 def _say(line: str) -> None:

@@ -4,37 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import uvicorn
-from anyio import to_thread
 
-from sis.errors import NotFound, ProgramFailed, Refused, SisError
+from sis.errors import SisError
 from sis.head import app as head_app
+from sis.head.netboot import DhcpMode, Netboot, Wanted, boot_network
 from sis.head.peers import PeerProtocol, listen_locally
 from sis.inventory.db import Inventory
-from sis.inventory.model import Network
-from sis.inventory.networks import dhcp_range
-from sis.netboot import tftp
-from sis.netboot.dnsmasq import BootNetwork, Lease
-from sis.system import locks, process
+from sis.netboot.dnsmasq import BootNetwork
+from sis.system import locks
 
 log = logging.getLogger(__name__)
 
 PORT = 8700
 BACKLOG = 4096
-LOOK_EVERY_S = 1.0
 GRACE_S = 5
-
-DhcpMode = Literal["full", "proxy", "off"]
 
 
 @dataclass(frozen=True)
@@ -58,56 +50,16 @@ def run(
     (state / "logs").mkdir(parents=True, exist_ok=True)
     with locks.hold(state / "run" / "head.lock", "sis head run"), contextlib.closing(_listen(settings)) as listener:
         port = listener.getsockname()[1]
-        boots = _boot_network(inventory, settings)
         url = inventory.settings.get("url")
-        application = head_app.create(state, inventory, url=url)
+        fixed = Wanted(settings.interface, settings.dhcp) if settings.interface and settings.dhcp != "off" else None
+        boots = boot_network(fixed.interface, fixed.mode, inventory.networks.list()) if fixed else None
+        netboot = Netboot(state, inventory, lambda address: url or f"http://{address}:{port}", fixed)
+        application = head_app.create(state, inventory, url=url, netboot=netboot)
         server = _Server(_config(application), application.state.head.stop)
         shown = url or f"http://{boots.address.ip if boots else _shown(settings.address)}:{port}"
         (state / "run" / "head.url").write_text(shown + "\n")
         with listen_locally(state / "run" / "api.sock") as local:
-            asyncio.run(_serve(server, [listener, local], state, inventory, boots, shown, ready))
-
-
-def boot_network(interface: str, mode: DhcpMode | None, networks: tuple[Network, ...]) -> BootNetwork | None:
-    """The network nodes boot on by this interface, as the inventory defines it; None when DHCP is off there.
-
-    Raises NotFound for an interface without IPv4 address, Refused when no network of the inventory fits it.
-    """
-    found = addresses_of(interface)
-    if not found:
-        raise NotFound(f"interface {interface} has no IPv4 address", hint=f"see: ip -4 addr show dev {interface}")
-    for own in found:
-        for network in networks:
-            if network.range.version == 4 and own.ip in network.range:
-                return _as_boot_network(interface, own, mode, network)
-    raise Refused(
-        f"interface {interface} has {', '.join(map(str, found))}, which is in no network of the inventory",
-        hint=f"define it: sis head init --network mgmt={found[0].network} --address {found[0].ip}",
-    )
-
-
-def addresses_of(interface: str) -> list[IPv4Interface]:
-    """The IPv4 addresses of one of this machine's interfaces, with their prefix. Raises NotFound."""
-    try:
-        said = process.run(["ip", "-j", "-4", "addr", "show", "dev", interface], timeout_s=10).stdout
-    except ProgramFailed as error:
-        links = json.loads(process.run(["ip", "-j", "link"], timeout_s=10).stdout)
-        raise NotFound.of("interface", interface, [link["ifname"] for link in links if "ifname" in link]) from error
-    return [
-        IPv4Interface(f"{each['local']}/{each['prefixlen']}")
-        for link in json.loads(said or "[]")
-        for each in link.get("addr_info", ())
-    ]
-
-
-def leases(inventory: Inventory, network: BootNetwork) -> tuple[Lease, ...]:
-    """The addresses dnsmasq gives to defined nodes on this network."""
-    return tuple(
-        Lease(mac=interface.mac, address=IPv4Address(interface.address), name=node.name)
-        for node in inventory.nodes.list()
-        for interface in node.interfaces
-        if interface.mac and interface.address and IPv4Address(interface.address) in network.address.network
-    )
+            asyncio.run(_serve(server, [listener, local], netboot, shown, ready))
 
 
 class _Server(uvicorn.Server):
@@ -129,100 +81,35 @@ class _Server(uvicorn.Server):
 
 
 async def _serve(
-    server: _Server,
-    listeners: list[socket.socket],
-    state: Path,
-    inventory: Inventory,
-    boots: BootNetwork | None,
-    url: str,
-    ready: Callable[[str], None],
+    server: _Server, listeners: list[socket.socket], netboot: Netboot, url: str, ready: Callable[[str], None]
 ) -> None:
     server.loop = asyncio.get_running_loop()
-    async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(_ended_by_signals(server))
-        if boots is not None:
-            await stack.enter_async_context(_dnsmasq(server, state, inventory, boots, url, ready))
-        ready(f"head: {url}")
-        await server.serve(sockets=listeners)
-
-
-@contextlib.asynccontextmanager
-async def _dnsmasq(
-    server: _Server,
-    state: Path,
-    inventory: Inventory,
-    boots: BootNetwork,
-    url: str,
-    ready: Callable[[str], None],
-) -> AsyncIterator[None]:
-    """dnsmasq for as long as the block lasts, its hosts following the inventory; a dnsmasq that dies ends the head."""
-    revision = inventory.settings.revision()
-    argv = tftp.prepare(state, boots, leases(inventory, boots), head=url)
-    output = state / "logs" / "dnsmasq.log"
-    child = process.start(argv, output=output)
-    failed: list[SisError] = []
-
-    async def follow() -> None:
-        nonlocal revision
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            if child.poll() is not None:
-                failed.append(_dnsmasq_failed(argv, child.returncode, output))
-                server.end()
-                return
-            try:
-                now = await to_thread.run_sync(inventory.settings.revision)
-                if now != revision:
-                    await to_thread.run_sync(lambda: tftp.write_hosts(state, leases(inventory, boots)))
-                    child.send_signal(signal.SIGHUP)
-                    revision = now
-            except SisError as fault:
-                log.warning("%s", fault.message)
-
-    try:
-        await asyncio.sleep(0.2)
-        if child.poll() is not None:
-            raise _dnsmasq_failed(argv, child.returncode, output)
-        ready(f"dnsmasq: {boots.dhcp} DHCP and TFTP on {boots.interface} ({boots.address})")
-        task = asyncio.create_task(follow())
+    with _ended_by_signals(server):
         try:
-            yield
+            await netboot.begin()
+            if netboot.status.network is not None:
+                ready(_serving(netboot.status.network))
+            following = asyncio.create_task(_follow(netboot, server))
+            ready(f"head: {url}")
+            await server.serve(sockets=listeners)
+            following.cancel()
+            (ended,) = await asyncio.gather(following, return_exceptions=True)
+            if isinstance(ended, SisError):
+                raise ended
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        if failed:
-            raise failed[0]
+            await netboot.end()
+
+
+async def _follow(netboot: Netboot, server: _Server) -> None:
+    """Keep dnsmasq as it is wanted; when the command line's dies, the head ends too."""
+    try:
+        await netboot.follow()
     finally:
-        await to_thread.run_sync(process.stop, child)
+        server.end()
 
 
-def _dnsmasq_failed(argv: tuple[str, ...], returncode: int, output: Path) -> SisError:
-    told = output.read_text(errors="replace") if output.exists() else ""
-    hint = "another DHCP server on this port? see: ss -lunp 'sport = 67'" if "in use" in told[-2000:] else None
-    return ProgramFailed(argv, returncode, told, hint=hint)
-
-
-def _boot_network(inventory: Inventory, settings: Settings) -> BootNetwork | None:
-    if settings.interface is None or settings.dhcp == "off":
-        return None
-    return boot_network(settings.interface, settings.dhcp, inventory.networks.list())
-
-
-def _as_boot_network(interface: str, own: IPv4Interface, mode: DhcpMode | None, network: Network) -> BootNetwork | None:
-    chosen = mode or (network.data.get("dhcp") or {}).get("mode") or "full"
-    if chosen not in ("full", "proxy"):
-        return None
-    first, last = dhcp_range(network)
-    pool = (first, last) if isinstance(first, IPv4Address) and isinstance(last, IPv4Address) else None
-    return BootNetwork(
-        interface=interface,
-        address=IPv4Interface(f"{own.ip}/{network.range.prefixlen}"),
-        dhcp=chosen,
-        pool=pool,
-        gateway=IPv4Address(network.gateway) if network.gateway else None,
-        nameservers=tuple(IPv4Address(server) for server in network.data.get("nameservers") or ()),
-        domain=network.domain or None,
-    )
+def _serving(network: BootNetwork) -> str:
+    return f"dnsmasq: {network.dhcp} DHCP and TFTP on {network.interface} ({network.address})"
 
 
 def _config(application: Any) -> uvicorn.Config:

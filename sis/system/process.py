@@ -20,6 +20,8 @@ from sis.errors import ProgramFailed, SisError
 log = logging.getLogger(__name__)
 
 Argv = Sequence[str | os.PathLike[str]]
+Child = subprocess.Popen[bytes]
+"""A program that `start` started."""
 
 _KEPT_VARIABLES = ("PATH", "HOME", "TMPDIR", "http_proxy", "https_proxy", "no_proxy", "SSH_AUTH_SOCK")
 _SBIN = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

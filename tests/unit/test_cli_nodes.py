@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sis.cli import main
-from sis.cli.doctor import packages
+from sis.system.doctor import packages
 from sis.cli.output import printable
 from sis.image import commit
 from sis.image.store import LocalStore
