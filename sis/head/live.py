@@ -124,14 +124,18 @@ class Live:
     async def _look(self) -> None:
         if not self._newest:
             self._newest = await to_thread.run_sync(self._inventory.stream.newest)
+            self._wake()  # a listener's place may be older: rows came between its question and this one
         while True:
             rows = await to_thread.run_sync(partial(self._inventory.stream.after, self._newest, limit=PAGE_ROWS))
             if not rows:
                 return
             self._kept.extend((row, _frame(row)) for row in rows)
             self._newest = rows[-1].id
-            grown, self._grown = self._grown, asyncio.Event()
-            grown.set()
+            self._wake()
+
+    def _wake(self) -> None:
+        grown, self._grown = self._grown, asyncio.Event()
+        grown.set()
 
     def _note_channels(self) -> None:
         found = self._channels()
