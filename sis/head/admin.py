@@ -9,12 +9,13 @@ from anyio import to_thread
 from fastapi import FastAPI, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from sis.errors import NotFound, SisError
-from sis.head import acts, images, openapi, views
-from sis.head.answers import as_json, fault, read_body, status_of
+from sis.errors import NotFound
+from sis.head import acts, images, inventory_api, openapi, views
+from sis.head.admin_answers import acted, answered
+from sis.head.answers import as_json, fault, read_body
 from sis.head.who import Actor
 from sis.inventory.drift import fold_changes
-from sis.inventory.model import AuditEntry, Discovery, Role, StoredOrder, StoredReport
+from sis.inventory.model import AuditEntry, Role, StoredOrder, StoredReport
 from sis.inventory.names import fold
 from sis.inventory.stream import KINDS
 
@@ -35,6 +36,7 @@ def add_routes(app: FastAPI, head: Head) -> None:
     _reading(app, head)
     _events(app, head)
     _acting(app, head)
+    inventory_api.add_routes(app, head)
 
 
 def _reading(app: FastAPI, head: Head) -> None:
@@ -42,7 +44,7 @@ def _reading(app: FastAPI, head: Head) -> None:
 
     async def answer(request: Request, work: Callable[[], Any], role: Role = "view") -> Response:
         await head.gate.require(request, role)
-        return await _answered(work)
+        return await answered(work)
 
     @app.get("/api/v1/whoami", tags=["admin"], **openapi.reads(views.WhoAmI))
     async def whoami(request: Request) -> Response:
@@ -137,11 +139,6 @@ def _reading(app: FastAPI, head: Head) -> None:
 
         return await answer(request, work)
 
-    @app.get("/api/v1/discoveries", tags=["admin"], **openapi.reads(tuple[Discovery, ...]))
-    async def discoveries(request: Request) -> Response:
-        """Machines that asked for a boot answer and are no one's."""
-        return await answer(request, inventory.discoveries.list)
-
     @app.get("/api/v1/orders/{order}", tags=["admin"], **openapi.reads(StoredOrder, missing=True))
     async def one_order(request: Request, order: str) -> Response:
         """Asked work: taken, done, and the report that answers it."""
@@ -202,7 +199,7 @@ def _events(app: FastAPI, head: Head) -> None:
             newest = stream.newest()
             return views.EventList(rows, rows[-1].id if rows else min(since or newest, newest), newest)
 
-        return await _answered(work)
+        return await answered(work)
 
 
 def _acting(app: FastAPI, head: Head) -> None:
@@ -227,15 +224,15 @@ def _acting(app: FastAPI, head: Head) -> None:
             )
 
         if asked.dry_run:
-            return await _answered(work)
-        return await _acted(head, actor, "deploy", asked.nodeset, work)
+            return await answered(work)
+        return await acted(head, actor, "deploy", asked.nodeset, work)
 
     @app.post("/api/v1/deploy/cancel", tags=["admin"], **openapi.acts(views.CancelRequest, views.Disarmed))
     async def cancel(request: Request) -> Response:
         """Take arming back: the next network boot of these nodes starts their disk."""
         actor = await act(request, "operate", "deploy cancel")
         asked = await read_body(request, views.CancelRequest, BODY_LIMIT_BYTES)
-        return await _acted(
+        return await acted(
             head, actor, "deploy cancel", asked.nodeset, lambda: acts.cancel(head.inventory, asked.nodeset)
         )
 
@@ -244,7 +241,7 @@ def _acting(app: FastAPI, head: Head) -> None:
         """Ask nodes to sync, check or reboot now. Follow them by their ids, or in the stream."""
         actor = await act(request, "operate", "order")
         asked = await read_body(request, views.OrderRequest, BODY_LIMIT_BYTES)
-        return await _acted(
+        return await acted(
             head,
             actor,
             asked.kind,
@@ -262,27 +259,13 @@ def _acting(app: FastAPI, head: Head) -> None:
         actor = await act(request, "admin", "publish")
         asked = await read_body(request, views.PublishRequest, BODY_LIMIT_BYTES)
         target = f"{name}@{channel} → " + ("before" if asked.generation is None else str(asked.generation))
-        return await _acted(
+        return await acted(
             head,
             actor,
             "rollback" if asked.generation is None else "publish",
             target,
             lambda: acts.publish(head.renders.store, name, channel, asked.generation),
         )
-
-
-async def _answered(work: Callable[[], Any]) -> Response:
-    try:
-        return as_json(await to_thread.run_sync(work))
-    except SisError as error:
-        return fault(status_of(error), str(error))
-
-
-async def _acted(head: Head, actor: Actor, action: str, target: str, work: Callable[[], Any]) -> Response:
-    try:
-        return as_json(await head.gate.audited(actor, action, target, work))
-    except SisError as error:
-        return fault(status_of(error), str(error))
 
 
 def _number(what: str, text: str) -> int:

@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
 
-from sis.errors import Locked, NotFound, SisError, SpecInvalid, UsageFault
+from sis.errors import Conflict, Locked, NotFound, SisError, SpecInvalid, UsageFault
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ DENIED = "not allowed"
 
 
 class Denied(Exception):
-    """Wrong, old, used and made-up tokens, secrets and node names all get this one answer."""
+    """Wrong, old, used and made-up tokens, keys and node names all get this one answer."""
 
 
 class BadBody(Exception):
@@ -52,7 +52,11 @@ async def raw_body(request: Request, limit: int) -> bytes:
 
 async def read_body(request: Request, kind: Callable[..., T] | type[T], limit: int) -> T:
     """The request's body as a value of `kind`. Raises BadBody: too long (413), too slow (408), or not that (422)."""
-    raw = await raw_body(request, limit)
+    return decoded(await raw_body(request, limit), kind)
+
+
+def decoded(raw: bytes, kind: Callable[..., T] | type[T]) -> T:
+    """JSON as a value of `kind`. Raises BadBody (422)."""
     try:
         value: T = msgspec.json.decode(raw, type=kind)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
@@ -85,7 +89,9 @@ def answer_faults(app: FastAPI) -> None:
 
 
 def status_of(error: SisError) -> int:
-    """The status an admin's call gets for a fault: 404, 422, 503 (held by another), else 409."""
+    """The status an admin's call gets for a fault: 404, 412 (changed since), 422, 503 (held by another), else 409."""
+    if isinstance(error, Conflict):
+        return 412
     if isinstance(error, NotFound):
         return 404
     if isinstance(error, UsageFault | SpecInvalid):

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from sis import wire
+from sis.sealed import SEALED
 
 _TEMPLATE = "#/components/schemas/{name}"
 _SPOKEN = (wire.Hello, wire.Welcome, wire.Desired, wire.Report, wire.Event, wire.Order)
@@ -49,7 +50,8 @@ HEALTH: dict[int | str, dict[str, Any]] = {
     }
 }
 _DENIED: dict[int | str, Any] = {
-    403: {"description": "Wrong, old or used token, secret or node name: always the same.", **_FAULT}
+    401: {"description": "To be asked anew, signed for the era in the header `Sis-Era`.", **_FAULT},
+    403: {"description": "Wrong, old or used token, wrong key or node name: always the same.", **_FAULT},
 }
 _FAULTY_BODY: dict[int | str, Any] = {
     408: {"description": "The body did not arrive in time.", **_FAULT},
@@ -60,29 +62,29 @@ _CONFLICT: dict[int | str, Any] = {
     409: {"description": "What the admin asked for this node cannot be done; says why.", **_FAULT}
 }
 _UNFIT: dict[int | str, Any] = {422: {"description": "A value is not what it should be.", **_FAULT}}
-_SECRET: list[dict[str, list[str]]] = [{"secret": []}]
+_NODE: list[dict[str, list[str]]] = [{"node": []}]
 
 
 def answer(value: Any, *, empty: bool = False) -> dict[str, Any]:
     """A GET of a node that answers with a value (or, with `empty`, with nothing)."""
-    responses: dict[int | str, Any] = {200: _of(value), **_DENIED, **_CONFLICT, **_UNFIT}
+    responses: dict[int | str, Any] = {200: _sealed(value), **_DENIED, **_CONFLICT, **_UNFIT}
     if empty:
         responses[204] = {"description": "Nothing."}
-    return {"responses": responses, "openapi_extra": {"security": _SECRET}}
+    return {"responses": responses, "openapi_extra": {"security": _NODE}}
 
 
 def taken(value: Any) -> dict[str, Any]:
     """A POST of a node whose body is a value."""
     return {
         "responses": {204: {"description": "Kept."}, **_DENIED, **_FAULTY_BODY},
-        "openapi_extra": {"security": _SECRET, "requestBody": {"required": True, "content": _content(value)}},
+        "openapi_extra": {"security": _NODE, "requestBody": {"required": True, "content": _content(value)}},
     }
 
 
 def exchange(body: Any, value: Any) -> dict[str, Any]:
-    """A POST that answers with a value and needs no secret."""
+    """A POST that answers with a value; its body holds what opens the door."""
     return {
-        "responses": {200: _of(value), **_DENIED, **_FAULTY_BODY},
+        "responses": {200: _sealed(value), **_DENIED, **_FAULTY_BODY},
         "openapi_extra": {"requestBody": {"required": True, "content": _content(body)}},
     }
 
@@ -119,6 +121,13 @@ def acts(body: Any, value: Any, *, role: str = "operate") -> dict[str, Any]:
     }
 
 
+def edits(body: Any, value: Any) -> dict[str, Any]:
+    """An admin's change of something others may be changing too: 412 when it is not what the caller looked at."""
+    made = acts(body, value, role="admin")
+    made["responses"][412] = {"description": "It changed since the caller looked; says who did what.", **_FAULT}
+    return made
+
+
 def events(value: Any) -> dict[str, Any]:
     """The stream: JSON, or server-sent events whose data is one row each."""
     made = reads(value)
@@ -146,7 +155,12 @@ def describe(app: FastAPI) -> None:
             components = made.setdefault("components", {})
             components.setdefault("schemas", {}).update(schemas)
             components["securitySchemes"] = {
-                "secret": {"type": "http", "scheme": "bearer", "description": "A node's own secret."},
+                "node": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "Authorization",
+                    "description": "Signed by the node's own key; see docs/node-api.md.",
+                },
                 "token": {"type": "http", "scheme": "bearer", "description": "An admin's token, of a role."},
                 "session": {"type": "apiKey", "in": "cookie", "name": "sis_session"},
             }
@@ -158,6 +172,13 @@ def describe(app: FastAPI) -> None:
 
 def _of(value: Any) -> dict[str, Any]:
     return {"description": getattr(value, "__name__", "Values."), "content": _content(value)}
+
+
+def _sealed(value: Any) -> dict[str, Any]:
+    """A value only the asking node can open."""
+    (inner,) = _content(value).values()
+    sealed = {"type": "string", "contentMediaType": "application/json", "contentSchema": inner["schema"]}
+    return {"description": f"{value.__name__}, signed and sealed.", "content": {SEALED: {"schema": sealed}}}
 
 
 _described: list[Any] = []

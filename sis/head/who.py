@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from sis.errors import SisError
 from sis.head.answers import fault
+from sis.inventory import acting
 from sis.inventory.admins import may
 from sis.inventory.db import Inventory
 from sis.inventory.model import Role
@@ -96,7 +97,8 @@ class Gate:
         def run() -> T:
             entry = self._begin(actor, action, target, "begun")
             try:
-                done = work()
+                with acting.as_one(actor.name, actor.via):
+                    done = work()
             except BaseException as error:
                 self._inventory.audit.end(entry, "failed", str(error) if isinstance(error, SisError) else repr(error))
                 raise

@@ -22,7 +22,7 @@ _acting: ContextVar[Acting | None] = ContextVar("sis_acting", default=None)
 
 @contextlib.contextmanager
 def as_one(who: str, via: str) -> Iterator[None]:
-    """Have what is changed within the block be told as done by `who`; threads started with a copied context included."""
+    """Have what is changed within the block told as done by `who`, also in threads started with a copied context."""
     token = _acting.set(Acting(who[:64], via[:16]))
     try:
         yield

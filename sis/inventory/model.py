@@ -202,7 +202,8 @@ class StoredOrder:
 class Discovery:
     """A MAC that asked for a boot answer and is no node's.
 
-    `data` is what it said: address, uuid, platform, serial, manufacturer, product; `switch` and `port` by DHCP option 82.
+    `data` is what it said: address, uuid, platform, serial, manufacturer, product; `switch` and `port` are DHCP's
+    option 82.
     `rejected` is when an admin said that it shall not be named.
     """
 
@@ -264,7 +265,7 @@ class SettingChange:
 
 @dataclass(frozen=True, slots=True)
 class StoredChange:
-    """A change of intent: who did what to which node set. `action`: add, change or delete; `via` as in the audit log."""
+    """A change of intent: who did what to which node set. `action`: add, change, delete; `via` as in the audit log."""
 
     id: int
     time: str

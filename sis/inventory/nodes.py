@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sis.errors import NotFound, SisError, UsageFault
-from sis.inventory import changes, schema, settings
+from sis.inventory import changes, schema, selectors, settings
 from sis.inventory.clock import now
 from sis.inventory.database import Database
 from sis.inventory.model import Arming, Assignment, Interface, Network, NewNode, Node, NodeState
@@ -35,10 +35,15 @@ FREE = "free"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What `Nodes.change` sets. None in `profile` and "" in `vars` take a value away; `interfaces` are whole sets."""
+    """What `Nodes.change` sets. None in `profile` and "" in `vars` take a value away; `interfaces` are whole sets.
+
+    `added` and `taken` are items of the profile's lists.
+    """
 
     assignment: Callable[[Assignment | None], Assignment] | None = None
     profile: Mapping[str, Any] = field(default_factory=dict)
+    added: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    taken: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     vars: Mapping[str, str] = field(default_factory=dict)
     join: Sequence[str] = ()
     leave: Sequence[str] = ()
@@ -59,10 +64,20 @@ class Change:
 
     def _profile(self, known: Mapping[str, Any]) -> dict[str, Any]:
         merged = {name: value for name, value in {**known, **self.profile}.items() if value is not None}
+        for name in dict.fromkeys((*self.added, *self.taken)):
+            there, gone = list(merged.pop(name, ())), self.taken.get(name, ())
+            there += [item for item in self.added.get(name, ()) if item not in there]
+            items = [item for item in there if item not in gone and _named(item) not in gone]
+            merged.update({name: items} if items else {})
         if self.vars:
             site = {name: value for name, value in {**(merged.pop("vars", {})), **self.vars}.items() if value}
             merged.update({"vars": site} if site else {})
         return merged
+
+
+def _named(item: Any) -> Any:
+    """How an item that has parts is named when it is to be taken away: `modules-=nvidia` takes it with its options."""
+    return {"name": item["name"]} if isinstance(item, Mapping) and "name" in item else item
 
 
 class Nodes:
@@ -92,11 +107,15 @@ class Nodes:
             ).scalar()
             return load(connection, [name])[0] if name is not None else None
 
-    def select(self, nodeset: str) -> tuple[Node, ...]:
-        """The nodes of a node set ("n[001-016]", "@rack1!n003", "@*").
+    def select(self, nodeset: str, where: Sequence[str] = ()) -> tuple[Node, ...]:
+        """The nodes of a node set ("n[001-016]", "@rack1!n003", "@*") for which all selectors hold ("state=failed").
 
-        Raises UsageFault for what is no node set, NotFound for unknown groups and nodes, with near names.
+        With selectors an empty node set means all nodes, and none may be left. Raises UsageFault for what is no node
+        set or selector, NotFound for unknown groups, nodes and attributes, with near names.
         """
+        if where:
+            wanted_of = [selectors.parse(text) for text in where]
+            return selectors.matching(self.select(nodeset) if nodeset else self.list(), wanted_of)
         with self._database.read() as connection:
             known = all_names(connection)
             wanted = expand(nodeset, groups_of(connection), known)
