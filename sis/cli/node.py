@@ -436,6 +436,8 @@ def _row(node: Node) -> dict[str, Any]:
 
 
 def _full_row(node: Node) -> dict[str, Any]:
+    from sis.inventory.profile import shown_profile
+
     state = node.state
     return {
         **_row(node),
@@ -451,7 +453,7 @@ def _full_row(node: Node) -> dict[str, Any]:
             {"name": each.name, "mac": each.mac, "address": each.address, "network": each.network}
             for each in node.interfaces
         ],
-        "profile": dict(node.profile),
+        "profile": shown_profile(node.profile),
         "machine_id": node.machine_id,
         "created": node.created,
     }

@@ -46,8 +46,6 @@ def install(inventory: Inventory, renders: Renders, state: Path, node: Node, url
     image = renders.image(node)
     layout = renders.layout(node, image.version)
     root = installer.load(state / "boot" / image.version_id).root(f"{url}/boot/files/{image.version_id}")
-    layout_line = layout.kernel_cmdline if layout is not None else ""
-    own_line = records.kernel_command_line(node)
     key = renders.key()
     token = inventory.access.issue_token(node.id)
     if token is None:
@@ -58,5 +56,5 @@ def install(inventory: Inventory, renders: Renders, state: Path, node: Node, url
         key=key,
         root=root,
         console=layout.serial_console if layout is not None else None,
-        kernel_cmdline=" ".join(filter(None, (layout_line, own_line))),
+        kernel_cmdline=" ".join(records.kernel_words(node, layout)),
     )

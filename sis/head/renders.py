@@ -1,70 +1,64 @@
 """What a node is held to now: image, disk layout, and its own layer rendered for what the image holds.
 
-What many nodes share is made once and kept: a version's footprint, a layout, the cluster around a node.
+What many nodes share is made once and kept: a version's footprint, a layout, the cluster around a node; so are
+layers, by the content they are made from.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
+from blake3 import blake3
 
-from configurator import facts as configurator_facts
 from configurator import render
 from configurator.errors import ConfiguratorError
-from configurator.footprint import Footprint, Found, of_tree
+from configurator.facts import Facts
+from configurator.record import HostKey, Record
 from configurator.rendered import RenderedFile
+from configurator.renderers import Context
+from configurator.site import Site, lay_over
 from sis.disk.model import Layout
 from sis.errors import SisError, SpecInvalid
+from sis.head import applied
+from sis.head.kept import Kept
+from sis.head.version_tree import VersionTree
 from sis.image import reference
-from sis.image.model import Kind, Manifest, Version
+from sis.image.model import Version
 from sis.image.reference import Reference, Resolved
 from sis.image.store import LocalStore
 from sis.inventory import records
 from sis.inventory.db import Inventory
 from sis.inventory.model import Node
 from sis.inventory.profile import read_profile
+from sis.inventory.records import Surroundings
 from sis.sync.model import LayerFile
 from sis.wire import Desired
 
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
+LAYERS_KEPT = 10_000
+"""Layers are kept by content: two states of a cluster of 5,000 nodes."""
 
 Stamp = tuple[int, int, int]
 
-_KINDS = {Kind.FILE: "file", Kind.DIR: "dir", Kind.SYMLINK: "symlink"}
 
+class Inputs(NamedTuple):
+    """All that one node's own files are made from; nothing else has a part."""
 
-class Kept(Generic[K, V]):
-    """The newest few values of a costly function, each made once even when many ask at the same time."""
+    record: Record
+    facts: Facts
+    tree: VersionTree
+    site: Site
+    layout: Layout | None
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._values: OrderedDict[K, V] = OrderedDict()
-        self._locks: dict[K, threading.Lock] = {}
-        self._guard = threading.Lock()
-
-    def get(self, key: K, make: Callable[[], V]) -> V:
-        with self._guard:
-            if key in self._values:
-                self._values.move_to_end(key)
-                return self._values[key]
-            lock = self._locks.setdefault(key, threading.Lock())
-        with lock:
-            with self._guard:
-                if key in self._values:
-                    return self._values[key]
-            value = make()
-            with self._guard:
-                self._values[key] = value
-                self._locks.pop(key, None)
-                while len(self._values) > self._most:
-                    self._values.popitem(last=False)
-        return value
+    def files(self) -> tuple[RenderedFile, ...]:
+        """The files. Raises ConfiguratorError for values that are not what they mean, or not for this image."""
+        footprint = self.tree.footprint
+        rendered = render.render(self.record, self.facts, footprint)
+        if not self.site.layers:
+            return rendered
+        return lay_over(rendered, self.site, Context(self.record, self.facts, footprint), self.tree.tree)
 
 
 class Renders:
@@ -72,12 +66,14 @@ class Renders:
 
     def __init__(self, state: Path, inventory: Inventory) -> None:
         self.store = LocalStore(state / "store")
-        self._state = state
-        self._inventory = inventory
+        self.state = state
+        self.inventory = inventory
         self._images: Kept[tuple[Reference, Stamp], Resolved] = Kept(32)
         self._layouts: Kept[tuple[str, Stamp], Layout] = Kept(32)
-        self._footprints: Kept[str, Footprint] = Kept(16)
-        self._around: Kept[tuple[int, str], records.Surroundings] = Kept(2)
+        self._trees: Kept[str, VersionTree] = Kept(8)
+        self._around: Kept[tuple[int, str], Surroundings] = Kept(2)
+        self._sites: Kept[Stamp, applied.AppliedSite] = Kept(2)
+        self._layers: Kept[bytes, tuple[LayerFile, ...]] = Kept(LAYERS_KEPT)
         self._key: str | None = None
 
     def desired(self, node: Node, *, head_address: str = "") -> Desired:
@@ -87,6 +83,7 @@ class Renders:
         """
         image = self.image(node)
         layout = self.layout(node, image.version)
+        words = records.kernel_words(node, layout)
         return Desired(
             node=node.name,
             image=image.image,
@@ -96,8 +93,8 @@ class Renders:
             store="store",
             key=self.key(),
             layer=self.layer(node, image.version, image.version_id, layout, head_address=head_address),
-            layout=layout,
-            kernel_cmdline=records.kernel_command_line(node),
+            layout=msgspec.structs.replace(layout, kernel_cmdline="") if layout is not None else None,
+            kernel_cmdline=" ".join(words),
         )
 
     def image(self, node: Node) -> Resolved:
@@ -116,8 +113,8 @@ class Renders:
         if name is None:
             return None
         profile = read_profile(node.profile, node.name)
-        path = layout_path(self._state, name)
-        layout = self._layouts.get((str(path), _stamp(path)), lambda: load_layout(self._state, str(path)))
+        path = layout_path(self.state, name)
+        layout = self._layouts.get((str(path), _stamp(path)), lambda: load_layout(self.state, str(path)))
         if profile.serial_console is not None:
             layout = msgspec.structs.replace(layout, serial_console=profile.serial_console)
         if node.arming is not None and node.arming.allow_foreign_disk:
@@ -128,20 +125,58 @@ class Renders:
     def layer(
         self, node: Node, version: Version, version_id: str, layout: Layout | None, *, head_address: str = ""
     ) -> tuple[LayerFile, ...]:
-        """The node's own files, as this version of its image wants them. Raises SpecInvalid for impossible values."""
-        footprint = self._footprints.get(version_id, lambda: footprint_of(self.store.manifest(version.manifest)))
-        around = self._around.get(
-            (self._inventory.settings.revision(), head_address),
-            lambda: records.surroundings(self._inventory, head_address=head_address),
-        )
-        record = records.compose(self._inventory, node, layout, around)
+        """The node's own files, as this version of its image wants them; what was made of equal values before is not
+        made again. Raises SpecInvalid for impossible values.
+        """
+        around = self.around(head_address)
+        record = records.record_of(node, layout, around, around.host_keys.get(node.id) or self._own_keys(node))
+        inputs = Inputs(record, self.facts(node), self.tree(version, version_id), self.site().site, layout)
+        return self._layers.get(self._layer_key(inputs, version_id, around), lambda: self._made(inputs))
+
+    def inputs(self, node: Node, *, head_address: str = "") -> Inputs:
+        """What the node's files are made from now. Raises SisError as `desired` does."""
+        image = self.image(node)
+        layout = self.layout(node, image.version)
+        around = self.around(head_address)
+        record = records.record_of(node, layout, around, around.host_keys.get(node.id) or self._own_keys(node))
+        return Inputs(record, self.facts(node), self.tree(image.version, image.version_id), self.site().site, layout)
+
+    def around(self, head_address: str = "") -> Surroundings:
+        """What the cluster's records share, at the inventory's present revision."""
+        key = (self.inventory.settings.revision(), head_address)
+        return self._around.get(key, lambda: records.surroundings(self.inventory, head_address=head_address))
+
+    def tree(self, version: Version, version_id: str) -> VersionTree:
+        """A version as the configurator needs it, read once."""
+        return self._trees.get(version_id, lambda: VersionTree(self.store, version))
+
+    def site(self) -> applied.AppliedSite:
+        """The site files applied last."""
+        return self._sites.get(applied.stamp(self.state), lambda: applied.site(self.state))
+
+    def facts(self, node: Node) -> Facts:
+        """The facts the node told last; empty ones before, or when they make no sense."""
+        return facts_of(self.inventory.history.facts(node.id))
+
+    def _own_keys(self, node: Node) -> tuple[HostKey, ...]:
+        return self.inventory.host_keys.of(node)
+
+    def _layer_key(self, inputs: Inputs, version_id: str, around: Surroundings) -> bytes:
+        """Names all that has a part in a layer. The peers, thousands in every record, count by their own digest."""
+        hashed = blake3(msgspec.msgpack.encode(msgspec.structs.replace(inputs.record, peers=())))
+        hashed.update(msgspec.msgpack.encode((inputs.facts, version_id, around.peers_digest, self.site().digest)))
+        return hashed.digest()
+
+    def _made(self, inputs: Inputs) -> tuple[LayerFile, ...]:
         try:
-            rendered = render.render(record, self._facts(node), footprint)
+            return tuple(layer_file(file) for file in inputs.files())
         except ConfiguratorError as fault:
+            name = inputs.record.name
             raise SpecInvalid(
-                f"the files of node {node.name} cannot be rendered: {fault}", hint=f"see: sis node show {node.name}"
+                f"the files of node {name} cannot be rendered: {fault.message}",
+                details=fault.details,
+                hint=fault.hint or f"see where each value is written: sis config lint {name}",
             ) from fault
-        return tuple(_layer_file(file) for file in rendered)
 
     def key(self) -> str:
         """The hex public key that signs this head's refs."""
@@ -149,12 +184,13 @@ class Renders:
             self._key = self.store.signer().public
         return self._key
 
-    def _facts(self, node: Node) -> configurator_facts.Facts:
-        told = self._inventory.history.facts(node.id)
-        try:
-            return msgspec.convert(told or {}, configurator_facts.Facts)
-        except msgspec.ValidationError:
-            return configurator_facts.Facts()
+
+def facts_of(told: Mapping[str, Any] | None) -> Facts:
+    """Stored facts as a value."""
+    try:
+        return msgspec.convert(told or {}, Facts)
+    except msgspec.ValidationError:
+        return Facts()
 
 
 def layout_name(node: Node, version: Version) -> str | None:
@@ -196,21 +232,8 @@ def _stamp(path: Path) -> Stamp:
     return (status.st_ino, status.st_mtime_ns, status.st_size)
 
 
-def footprint_of(manifest: Manifest) -> Footprint:
-    """The footprint of an image version, from its manifest alone."""
-    return of_tree(
-        {
-            "/" + entry.path.decode("utf-8", "surrogateescape"): Found(
-                _KINDS.get(entry.kind, "other"),  # type: ignore[arg-type]  # the four words Found knows
-                entry.target.decode("utf-8", "surrogateescape"),
-            )
-            for entry in manifest.entries
-            if entry.path != b"."
-        }
-    )
-
-
-def _layer_file(file: RenderedFile) -> LayerFile:
+def layer_file(file: RenderedFile) -> LayerFile:
+    """A rendered file as it travels."""
     return LayerFile(
         path=file.path,
         kind=file.kind,

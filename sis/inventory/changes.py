@@ -14,6 +14,7 @@ from sis.inventory.clock import now
 from sis.inventory.database import Database
 from sis.inventory.model import Assignment, Interface, NewNode, Node, SettingChange, StoredChange
 from sis.inventory.names import fold
+from sis.inventory.profile import shown_profile
 
 Action = Literal["add", "change", "delete"]
 _MOST_LINES = 200
@@ -105,8 +106,9 @@ def _settings_that_differ(old: Node, new: Node | NewNode) -> list[tuple[str, str
         found.append(("interfaces", _wires(old.interfaces), _wires(new.interfaces)))
     if old.profile != new.profile:
         names = dict.fromkeys([*old.profile, *new.profile])
+        before, after = shown_profile(old.profile), shown_profile(new.profile)
         found += [
-            (name, shown(old.profile.get(name)), shown(new.profile.get(name)))
+            (name, shown(before.get(name)), shown(after.get(name)))
             for name in names
             if old.profile.get(name) != new.profile.get(name)
         ]

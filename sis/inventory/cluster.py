@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from configurator.record import Kerrighed, Module
+from sqlalchemy.engine import Connection
+
 from sis.inventory import settings as cluster_settings
 from sis.inventory.db import Inventory
-from sis.inventory.model import Assignment, Interface, Network, NewNode, Node
+from sis.inventory.from_spec import interface_of, profile_of
+from sis.inventory.model import Assignment, Network, NewNode, Node
 from sis.inventory.names import natural_key
 from sis.inventory.networks import put_network
 from sis.inventory.nodes import add_nodes, differs, load, rewrite_nodes
-from sis.inventory.profile import Profile, write_profile
-from sis.spec.cluster import ClusterSpec, NetworkSpec, NodeInterface, NodeSpec
+from sis.spec.cluster import ClusterSpec, NetworkSpec, NodeSpec
 
 
 @dataclass(frozen=True)
@@ -37,17 +38,22 @@ def load_cluster(inventory: Inventory, spec: ClusterSpec, *, dry_run: bool = Fal
     """
     database = inventory.database
     with database.trial() if dry_run else database.write() as connection:
-        for name, network in spec.networks.items():
-            put_network(connection, network_of(name, network))
-        known = {node.name: node for node in load(connection)}
-        wanted = [node_of(node, known.get(node.name)) for node in spec.expand()]
-        there = [(known[new.name], new) for new in wanted if new.name in known]
-        changed = [(old, new) for old, new in there if differs(old, new)]
-        rewrite_nodes(connection, [old for old, _ in changed], [new for _, new in changed])
-        added = [new for new in wanted if new.name not in known]
-        add_nodes(connection, added)
-        cluster_settings.put(connection, "cluster", spec.cluster)
-        cluster_settings.touch(connection)
+        return bring_in(connection, spec)
+
+
+def bring_in(connection: Connection, spec: ClusterSpec) -> Loaded:
+    """What `load_cluster` does, in a transaction of the caller's: one that is tried may be looked at and dropped."""
+    for name, network in spec.networks.items():
+        put_network(connection, network_of(name, network))
+    known = {node.name: node for node in load(connection)}
+    wanted = [node_of(node, known.get(node.name)) for node in spec.expand()]
+    there = [(known[new.name], new) for new in wanted if new.name in known]
+    changed = [(old, new) for old, new in there if differs(old, new)]
+    rewrite_nodes(connection, [old for old, _ in changed], [new for _, new in changed])
+    added = [new for new in wanted if new.name not in known]
+    add_nodes(connection, added)
+    cluster_settings.put(connection, "cluster", spec.cluster)
+    cluster_settings.touch(connection)
     return _summary(spec, known, added, [new for _, new in changed])
 
 
@@ -85,48 +91,10 @@ def node_of(spec: NodeSpec, known: Node | None) -> NewNode:
         assignment = replace(assignment, layout=written.disk)
     return NewNode(
         name=spec.name,
-        interfaces=tuple(_interface(interface, macs) for interface in spec.interfaces),
+        interfaces=tuple(interface_of(interface, macs.get(interface.name)) for interface in spec.interfaces),
         groups=tuple(sorted(spec.groups, key=natural_key)),
         assignment=assignment,
-        profile=write_profile(
-            Profile(
-                modules=tuple(
-                    Module(name=module.name, alias=module.alias, options=module.options, load=module.load)
-                    for module in written.modules
-                ),
-                blacklist=tuple(written.blacklist),
-                kerrighed=Kerrighed(
-                    session=written.kerrighed.session,
-                    min_nodes=written.kerrighed.min_nodes,
-                    autonodeid=written.kerrighed.autonodeid,
-                )
-                if written.kerrighed
-                else None,
-                timezone=written.timezone,
-                serial_console=written.serial_console,
-                kernel_cmdline=written.kernel_cmdline,
-                resync=written.resync,
-                root_authorized_keys=tuple(written.root_authorized_keys),
-                vars=dict(spec.vars),
-            )
-        ),
-    )
-
-
-def _interface(spec: NodeInterface, macs: Mapping[str, str | None]) -> Interface:
-    data: dict[str, Any] = {}
-    if spec.mtu is not None:
-        data["mtu"] = spec.mtu
-    if spec.gateway is None:
-        data["gateway"] = False
-    if spec.routes:
-        data["routes"] = [{"to": str(route.to), "via": str(route.via)} for route in spec.routes]
-    return Interface(
-        name=spec.name,
-        mac=spec.mac or macs.get(spec.name),
-        address=spec.address.partition("/")[0] if spec.address else None,
-        network=spec.network,
-        data=data,
+        profile=profile_of(spec),
     )
 
 

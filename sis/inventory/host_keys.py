@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from configurator.record import HostKey
 from sis.inventory import schema
 from sis.inventory.database import Database
 from sis.inventory.model import Node
-from sis.system import process
 from sis.system.files import atomic_write
 
 TYPES = ("ed25519",)
@@ -22,45 +22,60 @@ class HostKeys:
         self._database = database
 
     def of(self, node: Node) -> tuple[HostKey, ...]:
-        """The node's keys, made at the first call. Raises ProgramFailed or SisError when ssh-keygen does not work."""
-        table = schema.host_keys
-        known = self._known(node.id)
-        missing = [kind for kind in TYPES if kind not in {key.type for key in known}]
-        if not missing:
-            return known
-        made = [make(kind, f"root@{node.name}") for kind in missing]
-        with self._database.write() as connection:
-            there = set(connection.execute(sa.select(table.c.type).where(table.c.node_id == node.id)).scalars())
-            for key in made:
-                if key.type not in there:
-                    connection.execute(
-                        sa.insert(table).values(node_id=node.id, type=key.type, private=key.private, public=key.public)
-                    )
-        return self._known(node.id)
+        """The node's keys, made at the first call."""
+        return self.of_all([node])[node.id]
 
-    def _known(self, node_id: int) -> tuple[HostKey, ...]:
-        table = schema.host_keys
+    def of_all(self, nodes: Collection[Node]) -> Mapping[int, tuple[HostKey, ...]]:
+        """The keys of many nodes by id; those that have none get theirs now, all in one transaction."""
         with self._database.read() as connection:
-            rows = connection.execute(sa.select(table).where(table.c.node_id == node_id).order_by(table.c.type)).all()
-        return tuple(HostKey(type=row.type, private=row.private, public=row.public) for row in rows)
+            known = known_keys(connection)
+        if all(node.id in known for node in nodes):
+            return known
+        table = schema.host_keys
+        with self._database.write() as connection:
+            known = known_keys(connection)
+            there = set(connection.execute(sa.select(schema.nodes.c.id)).scalars())
+            rows = [
+                {"node_id": node.id, "type": kind, "private": made.private, "public": made.public}
+                for node in nodes
+                if node.id not in known and node.id in there
+                for kind in TYPES
+                for made in (make(f"root@{node.name}"),)
+            ]
+            if rows:
+                connection.execute(sa.insert(table), rows)
+            return {**{node.id: () for node in nodes}, **known_keys(connection)}
+
+
+def known_keys(connection: Connection) -> Mapping[int, tuple[HostKey, ...]]:
+    """Every node's keys by its id; nodes without any are not in it."""
+    table = schema.host_keys
+    known: dict[int, tuple[HostKey, ...]] = {}
+    for row in connection.execute(sa.select(table).order_by(table.c.node_id, table.c.type)):
+        key = HostKey(type=row.type, private=row.private, public=row.public)
+        known[row.node_id] = (*known.get(row.node_id, ()), key)
+    return known
 
 
 def own(path: Path) -> str:
     """The head's login key, at `path` and `path`.pub; made at the first call. Returns the public line."""
     public = path.with_name(path.name + ".pub")
     if not path.exists():
-        key = make("ed25519", "root@head")
+        key = make("root@head")
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         atomic_write(public, key.public.encode() + b"\n", mode=0o644)
         atomic_write(path, key.private.encode(), mode=0o600)
     return public.read_text().strip()
 
 
-def make(kind: str, comment: str) -> HostKey:
-    """A fresh key pair by ssh-keygen, without a passphrase as host keys are."""
-    with tempfile.TemporaryDirectory(prefix="sis-host-key-") as folder:
-        path = Path(folder) / "key"
-        process.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", comment, "-f", path], timeout_s=60)
-        private, public = path.read_text(), path.with_suffix(".pub").read_text().strip()
-    assert kind == "ed25519"
-    return HostKey(type="ed25519", private=private, public=public)
+def make(comment: str) -> HostKey:
+    """A fresh Ed25519 pair in OpenSSH's form, without a passphrase as host keys are; 5,000 take a second."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return HostKey(type="ed25519", private=private.decode(), public=f"{public.decode()} {comment}")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import msgspec
+from blake3 import blake3
+
+from configurator import kernel
 from configurator import record as configurator
 from sis.disk.model import Layout
 from sis.inventory.db import Inventory
 from sis.inventory.model import Interface, Network, Node
-from sis.inventory.profile import read_profile
+from sis.inventory.profile import Profile, read_profile
 
 
 @dataclass(frozen=True)
@@ -23,59 +28,116 @@ class Surroundings:
     cluster: str
     networks: Mapping[str, Network]
     peers: tuple[configurator.Peer, ...]
+    peers_digest: bytes
+    """Names the peers by their content."""
+    host_keys: Mapping[int, tuple[configurator.HostKey, ...]]
+    """By the id of the node."""
     head_address: str = ""
     authorized_keys: tuple[str, ...] = ()
 
 
 def surroundings(inventory: Inventory, *, head_address: str = "") -> Surroundings:
-    """The inventory's networks and all its nodes as peers."""
+    """The inventory's networks and all its nodes as peers. Nodes without host keys get theirs."""
     nodes = inventory.nodes.list()
-    return Surroundings(
-        cluster=str(inventory.settings.get("cluster", "cluster")),
-        networks={network.name: network for network in inventory.networks.list()},
-        peers=tuple(_peer(node) for node in nodes if node.address),
+    return surroundings_of(
+        nodes,
+        inventory.networks.list(),
+        inventory.settings.all(),
+        inventory.host_keys.of_all(nodes),
         head_address=head_address,
-        authorized_keys=tuple(inventory.settings.get("authorized_keys", ())),
     )
 
 
-def compose(
-    inventory: Inventory, node: Node, layout: Layout | None, around: Surroundings | None = None
-) -> configurator.Record:
-    """Everything the node's own files are made from. Host keys are made at the node's first record and kept.
+def surroundings_of(
+    nodes: Sequence[Node],
+    networks: Iterable[Network],
+    settings: Mapping[str, Any],
+    host_keys: Mapping[int, tuple[configurator.HostKey, ...]],
+    *,
+    head_address: str = "",
+) -> Surroundings:
+    """Like `surroundings`, of what is told."""
+    peers = tuple(_peer(node, host_keys.get(node.id, ())) for node in nodes if node.address)
+    return Surroundings(
+        cluster=str(settings.get("cluster", "cluster")),
+        networks={network.name: network for network in networks},
+        peers=peers,
+        peers_digest=blake3(msgspec.msgpack.encode(peers)).digest(),
+        host_keys=host_keys,
+        head_address=head_address,
+        authorized_keys=tuple(settings.get("authorized_keys", ())),
+    )
 
-    `around` saves reading all nodes again when many records are made. Raises UsageFault for a profile that makes no
-    sense.
-    """
-    shared = around or surroundings(inventory)
+
+def record_of(
+    node: Node, layout: Layout | None, shared: Surroundings, host_keys: tuple[configurator.HostKey, ...]
+) -> configurator.Record:
+    """Everything the node's own files are made from. Raises UsageFault for a profile that makes no sense."""
     profile = read_profile(node.profile, node.name)
     networks = [shared.networks[each.network] for each in node.interfaces if each.network]
     first = networks[0] if networks else None
+    mounts = (*mounts_of(layout), *profile.mounts)
     return configurator.Record(
         name=node.name,
         id=node.id,
         domain=profile.domain or (first.domain if first else ""),
         cluster=shared.cluster,
         head=str(first.data.get("head") or "") or shared.head_address if first else shared.head_address,
+        head_name=profile.head_name,
+        mail_name=profile.mail_name,
         interfaces=_interfaces(node, shared.networks),
         nameservers=profile.nameservers or _each(networks, "nameservers"),
         search=profile.search or _each(networks, "search"),
-        mounts=mounts_of(layout),
+        mounts=mounts,
         modules=profile.modules,
         blacklist=profile.blacklist,
         peers=shared.peers,
         kerrighed=profile.kerrighed,
-        host_keys=inventory.host_keys.of(node),
+        host_keys=host_keys,
         root_authorized_keys=tuple(dict.fromkeys((*shared.authorized_keys, *profile.root_authorized_keys))),
         machine_id=node.machine_id,
         timezone=profile.timezone,
         resync=profile.resync,
+        profiles=profile.profiles,
+        groups=node.groups,
+        vars=profile.vars,
+        hosts_groups=profile.hosts_groups,
+        motd=profile.motd,
+        time_servers=profile.time_servers,
+        locale=profile.locale,
+        keyboard=profile.keyboard,
+        peer_files=profile.peer_files,
+        boot=_boot(profile, layout, mounts),
+        exports=profile.exports,
+        accounts=profile.accounts,
+        environment=profile.environment,
     )
 
 
-def kernel_command_line(node: Node) -> str:
-    """What the node's profile adds to its kernel's command line."""
-    return read_profile(node.profile, node.name).kernel_cmdline
+def kernel_words(node: Node, layout: Layout | None) -> tuple[str, ...]:
+    """Everything node and layout say on the kernel's command line; the node's words go before the layout's."""
+    profile = read_profile(node.profile, node.name)
+    own = kernel.joined_parameters([_layout_words(layout), profile.kernel_cmdline.split()])
+    if profile.kerrighed is None:
+        return own
+    session = configurator.Record(name=node.name, id=node.id, kerrighed=profile.kerrighed)
+    return kernel.joined_parameters([own, kernel.kernel_parameters(session)])
+
+
+def _boot(profile: Profile, layout: Layout | None, mounts: tuple[configurator.Mount, ...]) -> configurator.Boot | None:
+    """What boot entries say; none for a node that starts without a disk."""
+    words = kernel.joined_parameters([_layout_words(layout), profile.kernel_cmdline.split()])
+    if not any(mount.path == "/" for mount in mounts) and not any(word.startswith("root=") for word in words):
+        return None
+    console = profile.serial_console or (layout.serial_console if layout is not None else None)
+    if console and not any(word.startswith("console=") for word in words):
+        words = (*words, "console=tty0", f"console={console}")
+    boot = configurator.Boot(parameters=words, kernel=profile.boot_kernel)
+    return boot if profile.boot_timeout_s is None else msgspec.structs.replace(boot, timeout_s=profile.boot_timeout_s)
+
+
+def _layout_words(layout: Layout | None) -> list[str]:
+    return layout.kernel_cmdline.split() if layout is not None else []
 
 
 def mounts_of(layout: Layout | None) -> tuple[configurator.Mount, ...]:
@@ -113,20 +175,30 @@ def _interfaces(node: Node, networks: Mapping[str, Network]) -> tuple[configurat
 def _interface(interface: Interface, network: Network | None, gateway: str | None) -> configurator.Interface:
     address = str(network.with_prefix(interface.address)) if network and interface.address else None
     mtu = interface.data.get("mtu") or (network.data.get("mtu") if network else None)
+    made = {name: msgspec.convert(interface.data[name], kind) for name, kind in _MADE.items() if name in interface.data}
     return configurator.Interface(
         name=interface.name,
         mac=interface.mac,
         address=address,
         gateway=gateway,
-        dhcp=address is None,
+        dhcp=bool(interface.data.get("dhcp", address is None)),
         mtu=int(mtu) if mtu else None,
-        routes=tuple(
-            configurator.Route(to=route["to"], via=route["via"]) for route in interface.data.get("routes") or ()
-        ),
+        **made,
     )
 
 
-def _peer(node: Node) -> configurator.Peer:
+_MADE: dict[str, Any] = {
+    "addresses": tuple[str, ...],
+    "routes": tuple[configurator.Route, ...],
+    "bond": configurator.Bond,
+    "vlan": configurator.Vlan,
+    "bridge": configurator.Bridge,
+    "infiniband": str,
+}
+"""What an interface's data holds under the record's own names."""
+
+
+def _peer(node: Node, host_keys: tuple[configurator.HostKey, ...]) -> configurator.Peer:
     interface = next(each for each in node.interfaces if each.address)
     assert interface.address is not None
     return configurator.Peer(
@@ -135,6 +207,8 @@ def _peer(node: Node) -> configurator.Peer:
         id=node.id,
         interface=interface.name,
         kerrighed=bool(node.profile.get("kerrighed")),
+        groups=node.groups,
+        host_keys=tuple(key.public for key in host_keys),
     )
 
 
