@@ -16,6 +16,7 @@ from sis.inventory.networks import Networks
 from sis.inventory.nodes import Nodes
 from sis.inventory.orders import Orders
 from sis.inventory.overview import Overview
+from sis.inventory.rollouts import Rollouts
 from sis.inventory.settings import Settings
 from sis.inventory.stream import Stream
 
@@ -35,6 +36,7 @@ class Inventory:
         self.discoveries = Discoveries(self.database)
         self.stream = Stream(self.database)
         self.overview = Overview(self.database)
+        self.rollouts = Rollouts(self.database)
         self.admins = Admins(self.database)
         self.audit = Audit(self.database)
         self.changes = Changes(self.database)

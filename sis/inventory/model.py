@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface, ip_network
 from typing import Any, Literal
 
+from sis.inventory.rollout import Hold
 from sis.wire import State
 
 OrderKind = Literal["sync", "check", "reboot", "stage"]
@@ -107,6 +108,7 @@ class Node:
     assignment: Assignment | None = None
     state: NodeState = field(default_factory=lambda: NodeState("defined", ""))
     arming: Arming | None = None
+    hold: Hold | None = None
     version: int = 0
     """The change of intent that made it what it is: who wants to change it says which version they looked at."""
 

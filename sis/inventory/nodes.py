@@ -28,6 +28,7 @@ from sis.inventory.names import (
     number_of,
 )
 from sis.inventory.networks import all_networks, free_addresses, network_ids
+from sis.inventory.rollout import Held, Hold
 
 FREE = "free"
 """As an interface's address: the next free one of its network."""
@@ -227,11 +228,13 @@ def load(connection: Connection, names: Collection[str] | None = None) -> tuple[
             schema.armings.c.armed,
             schema.armings.c.allow_foreign_disk,
             schema.armings.c.failures,
+            *(column.label(f"hold_{column.name}") for column in schema.holds.c if column.name != "node_id"),
             *(column for column in schema.states.c if column.name != "node_id"),
         )
         .select_from(nodes)
         .outerjoin(schema.assignments)
         .outerjoin(schema.armings)
+        .outerjoin(schema.holds, schema.holds.c.node_id == nodes.c.id)
         .outerjoin(schema.states)
         .where(chosen)
     )
@@ -248,6 +251,7 @@ def load(connection: Connection, names: Collection[str] | None = None) -> tuple[
             assignment=Assignment(row.assigned_image, row.selector, row.layout) if row.assigned_image else None,
             state=NodeState("defined", row.created) if row.state is None else state_of(row),
             arming=Arming(row.armed, row.allow_foreign_disk, row.failures) if row.armed else None,
+            hold=_hold(row),
             version=row.intent,
         )
         for row in rows
@@ -256,6 +260,12 @@ def load(connection: Connection, names: Collection[str] | None = None) -> tuple[
         wanted = set(names)
         found = [node for node in found if node.name in wanted]
     return tuple(sorted(found, key=lambda node: natural_key(node.name)))
+
+
+def _hold(row: Any) -> Hold | None:
+    if row.hold_image is None:
+        return None
+    return Hold(Held(row.hold_image, row.hold_generation, row.hold_version), row.hold_since, row.hold_rollout_id)
 
 
 def state_of(row: Any) -> NodeState:
