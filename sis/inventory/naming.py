@@ -96,7 +96,7 @@ def propose(
             name, why = _listed(machine, by, listed or {})
         if name in taken and by != "order":
             name, why = "", f"{name} has its MAC already"
-        elif name in given:
+        elif name and name in given:
             name, why = "", f"{name} is proposed for another machine"
         given.add(name)
         proposals.append(Proposal(machine, name, why, name in nodes))

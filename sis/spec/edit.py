@@ -1,151 +1,218 @@
-"""Changing an image spec's text in place: what is not changed, comments among it, stays as the admin wrote it."""
+"""Changing a few values of a YAML text in place: comments, order and all that is not changed stay."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sis.errors import UsageFault
+import yaml
+
+from sis.errors import SisError
 from sis.spec import yamlio
+from sis.spec.places import dotted
 
-_PLAIN = re.compile(r"[A-Za-z0-9/_.+][A-Za-z0-9 /_.+@=,()~*%-]*(?<! )")
-_ITEM = re.compile(r"(\s*)- +(\S+)\s*(#.*)?")
+Keys = tuple[str, ...]
+"""Mapping keys from the top of a document to a value."""
 
-
-def set_key(text: str, key: str, value: Any) -> str:
-    """The text with a key of its top level set to a plain value (None: taken out). Raises UsageFault, SpecInvalid."""
-    document = _document(text)
-    if document.value.get(key) == value and (value is not None) == (key in document.value):
-        return text
-    lines = text.splitlines()
-    block = [] if value is None else _block(key, value)
-    if key not in document.value:
-        return _joined([*lines, *block])
-    first, end = _span(document, lines, key)
-    return _joined([*lines[:first], *block, *lines[end:]])
+_PLAIN = re.compile(r"[A-Za-z0-9/._+][A-Za-z0-9/._+@ -]*")
+_WIDTH = 100
 
 
-def add_package(text: str, name: str) -> str:
-    """The text with a package more; one that it takes away (`-name`) is no longer taken away."""
-    own = _packages(text)
-    if name in own:
-        return text
-    if f"-{name}" in own:
-        return _without(text, f"-{name}")
-    return _with(text, name)
+@dataclass(frozen=True)
+class _Entry:
+    """A key and its value in a mapping."""
+
+    key: yaml.Node
+    value: yaml.Node
 
 
-def remove_package(text: str, name: str, *, inherited: bool) -> str:
-    """The text without a package: its own entry goes, and what it inherits is taken away by `-name`."""
-    if name in _packages(text):
-        text = _without(text, name)
-    return _with(text, f"-{name}") if inherited and f"-{name}" not in _packages(text) else text
+class Text:
+    """A YAML text being changed. Each change is made in the text at once, and the next one sees it.
+
+    Raises SisError for what cannot be changed so: values written by an alias, or keys of what is no mapping.
+    """
+
+    def __init__(self, raw: bytes, file: str) -> None:
+        self.file = file
+        self.text = raw.decode("utf-8-sig")
+        self._top: yaml.Node | None = None
+
+    @property
+    def raw(self) -> bytes:
+        return self.text.encode()
+
+    def has(self, path: Keys) -> bool:
+        return self._find(path) is not None
+
+    def set(self, path: Keys, value: Any) -> None:
+        """Have the value at `path` be `value`: text, number, bool, None, list or mapping of such."""
+        found = self._find(path)
+        if found is not None:
+            self._replace(found, value)
+            return
+        parent = self._find(path[:-1]) if len(path) > 1 else None
+        if len(path) > 1 and (parent is None or _is_empty(parent.value)):
+            self.set(path[:-1], {path[-1]: value})
+            return
+        self._insert(parent.value if parent is not None else self._root(), path, value)
+
+    def remove(self, path: Keys) -> None:
+        """Take the key at `path` and its value away; a mapping that is left empty goes too, but those at the top."""
+        while len(path) > 2:
+            parent = self._find(path[:-1])
+            if parent is None or len(_entries(parent.value)) != 1:
+                break
+            path = path[:-1]
+        found = self._find(path)
+        if found is None:
+            return
+        parent_node = self._find(path[:-1])
+        mapping = parent_node.value if parent_node is not None else self._root()
+        if len(_entries(mapping)) == 1 and parent_node is not None:
+            self._replace(parent_node, {})
+        elif _flows(mapping):
+            self._cut_flow(mapping, found)
+        else:
+            self._cut_block(found)
+
+    def rename(self, path: Keys, key: str) -> None:
+        """Have the key at `path` be called `key`."""
+        found = self._find(path)
+        assert found is not None, path
+        self._put(found.key.start_mark.index, found.key.end_mark.index, scalar(key))
+
+    def _root(self) -> yaml.Node:
+        if self._top is None:
+            made = yaml.compose(self.text, Loader=yaml.CSafeLoader)
+            if made is None:
+                self.text = self.text.rstrip("\n") + ("\n" if self.text.strip() else "") + "{}\n"
+                made = yaml.compose(self.text, Loader=yaml.CSafeLoader)
+            if not isinstance(made, yaml.MappingNode):
+                raise SisError(f"{self.file} is no mapping", hint="edit it by hand")
+            self._top = made
+        return self._top
+
+    def _find(self, path: Keys) -> _Entry | None:
+        node: yaml.Node = self._root()
+        entry: _Entry | None = None
+        for part in path:
+            entry = next((each for each in _entries(node) if each.key.value == part), None)
+            if entry is None:
+                return None
+            if entry.value.start_mark.index < entry.key.end_mark.index:
+                line = entry.key.start_mark.line + 1
+                raise SisError(
+                    f"{self.file}:{line}: {dotted(path)} is written by an alias", hint="change that line by hand"
+                )
+            node = entry.value
+        return entry
+
+    def _put(self, start: int, end: int, text: str) -> None:
+        self.text = self.text[:start] + text + self.text[end:]
+        self._top = None
+
+    def _replace(self, entry: _Entry, value: Any) -> None:
+        start, end = entry.value.start_mark.index, _end(self.text, entry.value)
+        if entry.value.start_mark.index == entry.value.end_mark.index:
+            colon = self.text.index(":", entry.key.end_mark.index) + 1
+            self._put(colon, colon, f" {flow(value)}")
+            return
+        block = isinstance(entry.value, yaml.CollectionNode) and not entry.value.flow_style
+        if block:
+            colon = self.text.index(":", entry.key.end_mark.index) + 1
+            self._put(colon, end, f" {flow(value)}")
+        else:
+            self._put(start, end, flow(value))
+
+    def _insert(self, mapping: yaml.Node, path: Keys, value: Any) -> None:
+        if not isinstance(mapping, yaml.MappingNode):
+            line = mapping.start_mark.line + 1
+            raise SisError(f"{self.file}:{line}: {dotted(path[:-1])} is no mapping", hint="change it by hand")
+        written = f"{scalar(path[-1])}: {flow(value)}"
+        entries = _entries(mapping)
+        if _flows(mapping):
+            close = mapping.end_mark.index - 1
+            last = _end(self.text, entries[-1].value) if entries else close
+            at = max(last, entries[-1].key.end_mark.index) if entries else close
+            self._put(at, at, f", {written}" if entries else written)
+            return
+        last = max(_end(self.text, entries[-1].value), entries[-1].key.end_mark.index)
+        at = self.text.find("\n", last)
+        at = len(self.text) if at < 0 else at
+        indent = " " * entries[0].key.start_mark.column
+        self._put(at, at, f"\n{indent}{written}")
+        if not self.text.endswith("\n"):
+            self._put(len(self.text), len(self.text), "\n")
+
+    def _cut_flow(self, mapping: yaml.Node, gone: _Entry) -> None:
+        entries = _entries(mapping)
+        at = [each.key.start_mark.index for each in entries].index(gone.key.start_mark.index)
+        if at + 1 < len(entries):
+            self._put(gone.key.start_mark.index, entries[at + 1].key.start_mark.index, "")
+        else:
+            before = entries[at - 1]
+            self._put(max(_end(self.text, before.value), before.key.end_mark.index), _end(self.text, gone.value), "")
+
+    def _cut_block(self, gone: _Entry) -> None:
+        start = self.text.rfind("\n", 0, gone.key.start_mark.index) + 1
+        last = max(_end(self.text, gone.value), gone.key.end_mark.index)
+        end = self.text.find("\n", last)
+        self._put(start, len(self.text) if end < 0 else end + 1, "")
 
 
-def own_packages(text: str) -> list[str]:
-    """The entries the text itself has, those that take packages away among them."""
-    return _packages(text)
-
-
-def written(value: Any) -> str:
-    """A plain value as YAML text of its own, a line an item."""
+def flow(value: Any) -> str:
+    """A value in one line of YAML that our reader reads as just that."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{scalar(str(key))}: {flow(each)}" for key, each in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "\n".join(f"- {_flow(item)}" for item in value)
-    if isinstance(value, Mapping):
-        return "\n".join(line for key, below in value.items() for line in _block(key, below))
-    return _flow(value)
+        return "[" + ", ".join(map(flow, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, int | float):
+        return str(value)
+    return scalar(str(value))
 
 
-def _with(text: str, item: str) -> str:
-    document = _document(text)
-    lines = text.splitlines()
-    own = _packages(text)
-    at = _item_lines(document, lines, own)
-    if not own or at is None:
-        return set_key(text, "packages", [*own, item])
-    indent = re.match(r"\s*", lines[at[-1]])
-    assert indent is not None
-    lines.insert(at[-1] + 1, f"{indent[0]}- {_scalar(item)}")
-    return _joined(lines)
+def scalar(text: str) -> str:
+    """A text as a plain scalar where that reads back as itself, anywhere in a line, else in double quotes."""
+    if _PLAIN.fullmatch(text) and not text.endswith(" ") and isinstance(yamlio.scalar(text), str):
+        return text
+    return json.dumps(text, ensure_ascii=False)
 
 
-def _without(text: str, item: str) -> str:
-    document = _document(text)
-    lines = text.splitlines()
-    own = _packages(text)
-    left = [each for each in own if each != item]
-    at = _item_lines(document, lines, own)
-    if not left or at is None:
-        return set_key(text, "packages", left or None)
-    gone = {line for line, each in zip(at, own, strict=True) if each == item}
-    return _joined([line for number, line in enumerate(lines) if number not in gone])
+def changed(raw: bytes, file: str, steps: Sequence[Callable[[Text], None]]) -> bytes:
+    """A text after several changes."""
+    text = Text(raw, file)
+    for step in steps:
+        step(text)
+    return text.raw
 
 
-def _packages(text: str) -> list[str]:
-    value = _document(text).value.get("packages")
-    return [str(each) for each in value] if isinstance(value, list) else []
+def _entries(node: yaml.Node) -> list[_Entry]:
+    if not isinstance(node, yaml.MappingNode):
+        return []
+    return [_Entry(key, value) for key, value in node.value]
 
 
-def _item_lines(document: yamlio.Document, lines: Sequence[str], own: Sequence[str]) -> list[int] | None:
-    """The line of each package when each has one to itself; None when they are written another way."""
-    found = [document.places[("packages", at)].line - 1 for at in range(len(own))]
-    alone = len(set(found)) == len(found) and all(_ITEM.fullmatch(lines[number]) for number in found)
-    return found if alone else None
+def _flows(node: yaml.Node) -> bool:
+    return bool(isinstance(node, yaml.CollectionNode) and node.flow_style)
 
 
-def _document(text: str) -> yamlio.Document:
-    document = yamlio.parse(text.encode(), "spec")
-    if document.value is None:
-        return yamlio.Document("spec", {}, {}, {})
-    if not isinstance(document.value, dict) or any(
-        document.keys[(key,)].column != 1 for key in document.value if (key,) in document.keys
-    ):
-        raise UsageFault("this text is written in a way that only its author can change", hint="edit the text itself")
-    return document
+def _is_empty(node: yaml.Node) -> bool:
+    """A value that can be replaced by a mapping: nothing at all, or null."""
+    return isinstance(node, yaml.ScalarNode) and not node.style and yamlio.scalar(node.value) is None
 
 
-def _span(document: yamlio.Document, lines: Sequence[str], key: str) -> tuple[int, int]:
-    """The lines of a key with its value; comments above the next key are that key's."""
-    first = document.keys[(key,)].line - 1
-    later = [place.line - 1 for path, place in document.keys.items() if len(path) == 1 and place.line - 1 > first]
-    end = min(later, default=len(lines))
-    while end > first + 1 and (not lines[end - 1].strip() or lines[end - 1].startswith("#")):
-        end -= 1
-    return first, end
-
-
-def _block(key: str, value: Any) -> list[str]:
-    if isinstance(value, Mapping) and value:
-        return [f"{_key(key)}:", *(f"  {line}" for name, below in value.items() for line in _block(name, below))]
-    if isinstance(value, list | tuple) and value:
-        return [f"{_key(key)}:", *(f"  - {_flow(item)}" for item in value)]
-    return [f"{_key(key)}: {_flow(value)}"]
-
-
-def _flow(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_key(name)}: {_flow(below)}" for name, below in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_flow(item) for item in value) + "]"
-    if isinstance(value, str):
-        return _scalar(value)
-    return json.dumps(value)
-
-
-def _key(name: str) -> str:
-    return _scalar(name)
-
-
-def _scalar(value: str) -> str:
-    """Text as it is where it reads back as the same text, else in double quotes."""
-    plain = _PLAIN.fullmatch(value) and isinstance(yamlio.scalar(value), str) and "," not in value
-    if plain or re.fullmatch(r"-[a-z0-9][a-z0-9.+-]*", value):
-        return value
-    quoted = json.dumps(value, ensure_ascii=False)
-    return "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in quoted)
-
-
-def _joined(lines: Sequence[str]) -> str:
-    return "\n".join(lines) + "\n" if lines else ""
+def _end(text: str, node: yaml.Node) -> int:
+    """Where a value's own text ends: what a parser calls the end of a block lies after comments and blank lines."""
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        key, value = last if isinstance(last, tuple) else (None, last)
+        return max(_end(text, value), key.end_mark.index if key is not None else 0)
+    end: int = node.end_mark.index
+    if isinstance(node, yaml.ScalarNode) and node.style in ("|", ">"):
+        return len(text[:end].rstrip())
+    return end
