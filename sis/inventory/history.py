@@ -89,6 +89,12 @@ class History:
             found = connection.execute(sa.select(schema.facts.c.data).where(schema.facts.c.node_id == node_id)).scalar()
             return None if found is None else dict(found)
 
+    def all_facts(self) -> dict[int, dict[str, Any]]:
+        """The facts every node told last, by its id."""
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(schema.facts.c.node_id, schema.facts.c.data)).all()
+        return {row.node_id: dict(row.data) for row in rows}
+
     def happened(self, node_ids: Collection[int], happening: Happening) -> None:
         """Move the state of nodes along by something the head did or saw."""
         with self._database.write() as connection:

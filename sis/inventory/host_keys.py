@@ -25,10 +25,14 @@ class HostKeys:
         """The node's keys, made at the first call."""
         return self.of_all([node])[node.id]
 
+    def known(self) -> Mapping[int, tuple[HostKey, ...]]:
+        """Every node's keys by its id; none are made."""
+        with self._database.read() as connection:
+            return known_keys(connection)
+
     def of_all(self, nodes: Collection[Node]) -> Mapping[int, tuple[HostKey, ...]]:
         """The keys of many nodes by id; those that have none get theirs now, all in one transaction."""
-        with self._database.read() as connection:
-            known = known_keys(connection)
+        known = self.known()
         if all(node.id in known for node in nodes):
             return known
         table = schema.host_keys

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -67,6 +67,11 @@ def surroundings_of(
         head_address=head_address,
         authorized_keys=tuple(settings.get("authorized_keys", ())),
     )
+
+
+def sharing_peers(around: Surroundings, other: Surroundings) -> Surroundings:
+    """`around` with the very tuple of equal peers that `other` has: what is made of them is made once."""
+    return replace(around, peers=other.peers)
 
 
 def record_of(

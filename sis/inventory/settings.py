@@ -29,8 +29,7 @@ class Settings:
     def all(self) -> dict[str, Any]:
         """Every setting but the inventory's own book-keeping."""
         with self._database.read() as connection:
-            rows = connection.execute(sa.select(schema.settings)).all()
-        return {row.name: row.value for row in rows if row.name not in _OWN}
+            return everything(connection)
 
     def set(self, **values: Any) -> None:
         with self._database.write() as connection:
@@ -46,6 +45,12 @@ class Settings:
 def get(connection: Connection, name: str, default: Any = None) -> Any:
     found = connection.execute(sa.select(schema.settings.c.value).where(schema.settings.c.name == name)).first()
     return default if found is None else found.value
+
+
+def everything(connection: Connection) -> dict[str, Any]:
+    """Every setting but the inventory's own book-keeping."""
+    rows = connection.execute(sa.select(schema.settings)).all()
+    return {row.name: row.value for row in rows if row.name not in _OWN}
 
 
 def put(connection: Connection, name: str, value: Any) -> None:

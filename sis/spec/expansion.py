@@ -58,6 +58,18 @@ class NodeSpec:
     vars: Mapping[str, str]
     settings: Settings
     origins: Origins
+    entries: tuple[str, ...]
+    """The keys of `nodes` that name it, the widest first."""
+    document: yamlio.Document
+
+    def group_place(self, group: str) -> str:
+        """Where the file makes the node a member of a group: by its own entries, else by the group's node set."""
+        for key in reversed(self.entries):
+            said = self.document.value["nodes"][key]
+            named = said.get("groups") if isinstance(said, dict) else None
+            if isinstance(named, list) and group in map(str, named):
+                return str(self.document.place(("nodes", key, "groups", [*map(str, named)].index(group))))
+        return str(self.document.place(("groups", group))) if group in (self.document.value.get("groups") or {}) else ""
 
     def place(self, *path: str | int) -> Place:
         """Where the setting at `path`, such as ("interfaces", "eth0", "mac"), is written."""
@@ -71,6 +83,7 @@ class Expansion:
 
     def __init__(self, spec: ClusterSpec, document: yamlio.Document, faults: list[Fault]) -> None:
         self._spec = spec
+        self._document = document
         self._faults = faults
         members = Members(spec.groups, spec.nodes)
         self.found = members.found
@@ -109,6 +122,8 @@ class Expansion:
             vars={key: filled(text, name, index) for key, text in settings.vars.items()},
             settings=settings,
             origins=origins,
+            entries=keys,
+            document=self._document,
         )
 
     def _network(self, origins: Origins, interface: str, written: InterfaceSpec, *, needed: bool) -> NetworkSpec | None:
