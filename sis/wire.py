@@ -21,20 +21,24 @@ Outcome = Literal["start", "ok", "failed", "note"]
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True):
-    """A node introduces itself. `token` is the one-shot install token from its boot answer, or None after install."""
+    """A node introduces itself. `token` is the one-shot install token from its boot answer, or None after install.
+
+    `key` is the public half (hex Ed25519) of the key the node made for itself; with a valid token it is the node's from
+    here on, and signs every later call.
+    """
 
     node: str
     macs: tuple[str, ...]
     uuid: str | None = None
     token: str | None = None
+    key: str = ""
     facts: dict[str, Any] = {}
 
 
 class Welcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to Hello: `secret` is the bearer of every later call; it is shown once and kept hashed on the head."""
+    """The answer to Hello: the node is known by the key that signed it."""
 
     node: str
-    secret: str
 
 
 class CommandCheck(msgspec.Struct, frozen=True, kw_only=True):

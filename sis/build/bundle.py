@@ -21,7 +21,7 @@ from sis.spec.imagespec import ImageSpec
 from sis.system import files, process
 
 ENTRY = "sis.cli.node_main"
-ROOMS = ("errors", "system", "image", "sync", "disk", "wire", "node", "cli")
+ROOMS = ("errors", "system", "image", "sync", "disk", "wire", "sealed", "node", "cli")
 WHEELS = ("blake3", "bsdiff4", "click", "cryptography", "msgspec", "pyfastcdc", "zstandard")
 OLDEST_PYTHON = (3, 11)
 

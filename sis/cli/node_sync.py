@@ -146,7 +146,7 @@ def _as_the_head_says(full: bool, state: Path) -> tuple[Path, dict[str, Any]]:
     from sis.node.held import held_to
 
     config = read_config()
-    head = HeadConnection(config.head, config.node, config.secret)
+    head = HeadConnection.of(config)
     held = held_to(head.desired(patience_s=30.0), config.head, pinned_key=config.key, state=state)
     return (
         Path("/"),

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
 from sis.errors import Corrupt, Refused, SisError
@@ -17,11 +18,11 @@ from sis.system.files import atomic_write, make_dirs
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-_DOMAIN = b"sis ref 1\n"
+_REF = b"sis ref 1\n"
 """Signed in front of the payload, so that a signature on a ref is none on anything else."""
 
 _SIGNATURE_LINE = re.compile(rb"ed25519 ([0-9a-f]{64}) ([0-9a-f]{128})\n")
-_PUBLIC_KEY = re.compile(r"[0-9a-f]{64}")
+_KEY = re.compile(r"[0-9a-f]{64}")
 
 Trust = Literal["pinned", "unpinned", "unsigned"]
 
@@ -36,36 +37,63 @@ class Opened:
 
 
 class Signer:
-    """A private key. `public` is what nodes pin: 64 hex digits."""
+    """A private key, Ed25519. `public` is what the other side pins; it and `private` are 64 hex digits."""
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key
         self.public = key.public_key().public_bytes_raw().hex()
 
-    def sign(self, payload: bytes) -> bytes:
-        return self._key.sign(_DOMAIN + payload)
+    @classmethod
+    def make(cls) -> Signer:
+        """A new key. Raises SisError without the package 'cryptography'."""
+        return cls(_ed25519().Ed25519PrivateKey.generate())
+
+    @classmethod
+    def of(cls, private: str) -> Signer:
+        """The key with this private half. Raises SisError when it is none."""
+        if not _KEY.fullmatch(private):
+            raise SisError("not a private key: it has 64 hex digits")
+        return cls(_ed25519().Ed25519PrivateKey.from_private_bytes(bytes.fromhex(private)))
+
+    @property
+    def private(self) -> str:
+        return self._key.private_bytes_raw().hex()
+
+    def sign(self, payload: bytes, *, domain: bytes = _REF) -> bytes:
+        """64 bytes. `domain` says what is signed, so that a signature on one kind of thing is none on another."""
+        return self._key.sign(domain + payload)
+
+
+def is_signed(public: str, signature: bytes, payload: bytes, *, domain: bytes = _REF) -> bool:
+    """Whether the holder of the key with the hex public half `public` signed this. Raises SisError as Signer.make."""
+    ed25519 = _ed25519()
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(signature, domain + payload)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def load_or_make(path: Path) -> Signer:
     """The signing key of a head; made on first use, mode 0600 in a directory of mode 0700."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
     try:
         text = path.read_text("ascii").strip()
     except FileNotFoundError:
-        key = Ed25519PrivateKey.generate()
+        made = Signer.make()
         make_dirs(path.parent, mode=0o700)
-        atomic_write(path, key.private_bytes_raw().hex().encode() + b"\n", mode=0o600)
-        return Signer(key)
+        atomic_write(path, made.private.encode() + b"\n", mode=0o600)
+        return made
     except UnicodeDecodeError:
         text = ""
-    if not _PUBLIC_KEY.fullmatch(text):
+    if not _KEY.fullmatch(text):
         raise Corrupt(
             f"{path} is not a signing key", hint="restore it from a backup; nodes have its public half pinned"
         )
     if os.stat(path).st_mode & 0o077:
         raise Refused(f"{path} can be read by others", hint=f"chmod 600 {path}")
-    return Signer(Ed25519PrivateKey.from_private_bytes(bytes.fromhex(text)))
+    return Signer.of(text)
 
 
 def seal(ref: Ref, signer: Signer | None) -> bytes:
@@ -108,7 +136,7 @@ def unseal(
 
 def _signer_of(payload: bytes, line: bytes, image: str, key: str | None) -> str | None:
     """The hex key whose signature the line holds, checked; None for an unsigned ref."""
-    if key is not None and not _PUBLIC_KEY.fullmatch(key):
+    if key is not None and not _KEY.fullmatch(key):
         raise SisError(f"not a public key: {key[:80]!r}", hint="64 hex digits, as 'sis image show' prints them")
     if not line:
         if key is not None:
@@ -128,17 +156,16 @@ def _signer_of(payload: bytes, line: bytes, image: str, key: str | None) -> str 
 
 
 def _check(public: str, signature: bytes, payload: bytes, image: str) -> None:
+    if not is_signed(public, signature, payload):
+        raise Refused(f"the signature of the ref of {image} is wrong: the ref was changed after it was signed")
+
+
+def _ed25519() -> ModuleType:
     try:
-        from cryptography.exceptions import InvalidSignature
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+        from cryptography.hazmat.primitives.asymmetric import ed25519
     except ImportError as error:
         raise SisError(
-            "signatures cannot be checked here: the Python package 'cryptography' is missing",
+            "signatures can be neither made nor checked here: the Python package 'cryptography' is missing",
             hint="install python3-cryptography in the image",
         ) from error
-    try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(signature, _DOMAIN + payload)
-    except (InvalidSignature, ValueError) as error:
-        raise Refused(
-            f"the signature of the ref of {image} is wrong: the ref was changed after it was signed"
-        ) from error
+    return ed25519

@@ -1,11 +1,11 @@
-"""Who may ask for what: arming, one-shot install tokens, and nodes' secrets. Only hashes of either are kept."""
+"""Who may ask for what: arming, one-shot install tokens (hashes of them), and the public halves of nodes' own keys."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,10 @@ TOKEN_LIFE_S = 3600
 """How long after its boot answer a token opens the door; a power-cut install gets a fresh one with its next boot."""
 
 _NO_HASH = "0" * 64
+_NO_KEY = "ab" * 32
+
+Proves = Callable[[str], bool]
+"""Whether the request was signed with the key that has this public half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +83,17 @@ class Access:
             apply_happening(connection, [node_id], Happening("netbooted"), moment)
         return token
 
-    def redeem_token(self, node: str, token: str, macs: Sequence[str], facts: Mapping[str, Any]) -> str | None:
-        """A secret for a valid token, or None.
+    def redeem_token(
+        self, node: str, token: str, macs: Sequence[str], facts: Mapping[str, Any], key: str, proves: Proves
+    ) -> bool:
+        """Take `key` (its public half) for the node's own, for a valid token.
 
-        The node must be armed and named, the token its newest and not too old, and one of `macs` the node's. A token is
-        spent when the secret it gave is first used: until then a node that lost the answer may ask again.
+        The node must be armed and named, the token its newest and not too old, one of `macs` the node's, and the
+        request signed with the key. A token is spent when the key is first used: until then a node that lost the
+        answer may ask again, with another key.
         """
+        if not proves(key):
+            return False
         with self._database.write() as connection:
             armed = connection.execute(
                 sa.select(schema.nodes.c.id, schema.armings.c.token_hash, schema.armings.c.token_issued)
@@ -94,31 +103,31 @@ class Access:
             expected = armed.token_hash if armed is not None and armed.token_hash else _NO_HASH
             matches = hmac.compare_digest(expected, digest(token))
             if armed is None or not matches or seconds_since(armed.token_issued) > TOKEN_LIFE_S:
-                return None
+                return False
             if not _owns(connection, armed.id, macs):
-                return None
-            secret = _new_secret(connection, armed.id)
+                return False
+            _put_key(connection, armed.id, key)
             put_facts(connection, armed.id, facts)
-            return secret
+            return True
 
-    def verify(self, node: str, secret: str) -> Caller | None:
-        """The node whose secret this is, or None. The first use spends the token the secret came from."""
-        nodes, held = schema.nodes, schema.secrets
+    def verify(self, node: str, proves: Proves) -> Caller | None:
+        """The node, if its own key signed the request. The first use spends the token the key came with."""
+        nodes, held = schema.nodes, schema.node_keys
         with self._database.read() as connection:
             known = connection.execute(
-                sa.select(nodes.c.id, held.c.secret_hash, held.c.used, schema.states.c.state)
+                sa.select(nodes.c.id, held.c.public_key, held.c.used, schema.states.c.state)
                 .join_from(nodes, held)
                 .outerjoin(schema.states, schema.states.c.node_id == nodes.c.id)
                 .where(nodes.c.name == node)
             ).first()
-        matches = hmac.compare_digest(known.secret_hash if known is not None else _NO_HASH, digest(secret))
-        if known is None or not matches:
+        proved = proves(known.public_key if known is not None else _NO_KEY)
+        if known is None or not proved:
             return None
         if not known.used:
             with self._database.write() as connection:
                 connection.execute(
                     sa.update(held)
-                    .where(held.c.node_id == known.id, held.c.secret_hash == known.secret_hash)
+                    .where(held.c.node_id == known.id, held.c.public_key == known.public_key)
                     .values(used=True)
                 )
                 connection.execute(
@@ -126,23 +135,23 @@ class Access:
                 )
         return Caller(known.id, node, known.state or "defined")
 
-    def greet(self, node: str, secret: str, facts: Mapping[str, Any]) -> str | None:
-        """Hello of an installed node: its facts are kept and it goes on with the same secret. None when it is wrong."""
-        caller = self.verify(node, secret)
+    def greet(self, node: str, facts: Mapping[str, Any], proves: Proves) -> bool:
+        """Hello of an installed node: its facts are kept. False when it is not who it says."""
+        caller = self.verify(node, proves)
         if caller is None:
-            return None
+            return False
         with self._database.write() as connection:
             put_facts(connection, caller.node_id, facts)
-        return secret
+        return True
 
     def revoke(self, node_ids: Collection[int]) -> None:
-        """Make nodes' secrets void at once."""
+        """Make nodes' keys void at once."""
         with self._database.write() as connection:
-            delete_of(connection, schema.secrets, node_ids)
+            delete_of(connection, schema.node_keys, node_ids)
 
 
 def digest(value: str) -> str:
-    """The form in which tokens and secrets are kept: random 256-bit values need no slow hash."""
+    """The form in which tokens are kept: random 256-bit values need no slow hash."""
     return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -157,10 +166,8 @@ def _owns(connection: Connection, node_id: int, macs: Sequence[str]) -> bool:
     return not known.isdisjoint(mac.lower() for mac in macs)
 
 
-def _new_secret(connection: Connection, node_id: int) -> str:
-    secret = secrets.token_urlsafe(TOKEN_BYTES)
-    table = schema.secrets
-    values = {"secret_hash": digest(secret), "issued": now(), "used": False}
+def _put_key(connection: Connection, node_id: int, key: str) -> None:
+    table = schema.node_keys
+    values = {"public_key": key, "issued": now(), "used": False}
     if not connection.execute(sa.update(table).where(table.c.node_id == node_id).values(**values)).rowcount:
         connection.execute(sa.insert(table).values(node_id=node_id, **values))
-    return secret

@@ -141,14 +141,15 @@ armings = Table(
     Column("boots", Integer, nullable=False, server_default="0"),
 )
 
-secrets = Table(
-    "secrets",
+node_keys = Table(
+    "node_keys",
     metadata,
     _one_per_node(),
-    Column("secret_hash", String(64), nullable=False),
+    Column("public_key", String(64), nullable=False),
     Column("issued", String(32), nullable=False),
     Column("used", Boolean, nullable=False),
 )
+"""The public half, in hex, of the key each node signs its requests with."""
 
 host_keys = Table(
     "host_keys",

@@ -27,7 +27,7 @@ def serve() -> None:
     A head that is away or refuses is asked again with growing, jittered waits.
     """
     config = read_config()
-    head = HeadConnection(config.head, config.node, config.secret)
+    head = HeadConnection.of(config)
     own = _stamp()
     wait_s = 1.0
     process.run([PROGRAM, "resync", "--check"], check=False, timeout_s=None, on_line=_to_journal)

@@ -13,12 +13,15 @@ CONFIG_PATH = Path("etc/sis/node.json")
 
 
 class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """An installed node's identity: the head's URL, its own name, the bearer secret, the key that signs images."""
+    """An installed node's identity: the head's URL, its own name, its own private key, and the head's public key.
+
+    Both keys are Ed25519, in hex. `secret` signs what the node says; `key` is pinned: it signs images and answers.
+    """
 
     head: str
     node: str
     secret: str
-    key: str | None = None
+    key: str
 
 
 class BootConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +30,7 @@ class BootConfig(msgspec.Struct, frozen=True, kw_only=True):
     head: str
     node: str
     token: str
-    key: str | None = None
+    key: str
     debug: bool = False
 
 
@@ -69,7 +72,7 @@ def boot_config(command_line: str | None = None) -> BootConfig:
         name, _, value = word.partition("=")
         if name.startswith("sis."):
             given[name.removeprefix("sis.")] = value
-    missing = [f"sis.{name}=" for name in ("head", "node", "token") if not given.get(name)]
+    missing = [f"sis.{name}=" for name in ("head", "node", "token", "key") if not given.get(name)]
     if missing:
         raise SisError(
             f"not booted for an install: the kernel command line lacks {', '.join(missing)}",
@@ -79,6 +82,6 @@ def boot_config(command_line: str | None = None) -> BootConfig:
         head=given["head"],
         node=given["node"],
         token=given["token"],
-        key=given.get("key") or None,
+        key=given["key"],
         debug="debug" in given,
     )

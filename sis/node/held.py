@@ -78,14 +78,15 @@ def held_to(
     desired: Desired,
     head_url: str,
     *,
-    pinned_key: str | None,
+    pinned_key: str,
     state: Path | None = None,
     attempts: int = ATTEMPTS,
 ) -> Held:
     """Read the version and manifest `desired` names and lay the node's own files over it.
 
-    What is kept in `state` from earlier runs is not fetched again, and newer versions of it come as deltas. With a
-    pinned key the image's signed ref must name that very version; every further read is bound to it by hash.
+    What is kept in `state` from earlier runs is not fetched again, and newer versions of it come as deltas. The image's
+    ref, signed by the pinned key and no older than any seen before, must name that very version; every further read is
+    bound to it by hash.
     """
     remote = open_store(urljoin(head_url.rstrip("/") + "/", desired.store), attempts=attempts)
     store = KeptStore(remote, None if state is None else documents_of(state))
@@ -101,9 +102,7 @@ def held_to(
     )
 
 
-def _check_signature(store: Store, desired: Desired, pinned_key: str | None) -> None:
-    if pinned_key is None:
-        return
+def _check_signature(store: Store, desired: Desired, pinned_key: str) -> None:
     ref = store.ref(desired.image, key=pinned_key)
     if desired.version not in ref.generations.values():
         raise Corrupt(

@@ -17,6 +17,7 @@ from sis.disk.mounts import mounted
 from sis.disk.plan import DiskPlan, make_plan
 from sis.disk.probe import found_disks
 from sis.errors import ProgramFailed, SisError
+from sis.image.sign import Signer
 from sis.node.boot import write_boot_menu
 from sis.node.config import BootConfig, NodeConfig, write_config
 from sis.node.connection import HeadConnection
@@ -44,7 +45,7 @@ class Story:
 
 def install(boot: BootConfig, target: Path = TARGET) -> None:
     """Install this node as its head says. Interrupted anywhere, the next netboot runs it again and it converges."""
-    head = HeadConnection(boot.head, boot.node)
+    head = HeadConnection(boot.head, boot.node, Signer.make(), boot.key)
     story = Story(boot, head, Teller(head), target, now(), time.monotonic())
     held: Held | None = None
     try:
@@ -74,6 +75,7 @@ def introduce(story: Story) -> None:
                 macs=tuple(interface.mac for interface in facts.interfaces if interface.mac),
                 uuid=facts.uuid,
                 token=story.boot.token,
+                key=story.head.key.public,
                 facts=msgspec.to_builtins(facts),
             )
         )
@@ -139,7 +141,9 @@ def pull(story: Story, held: Held) -> Outcome:
 def place_identity(story: Story) -> None:
     with story.teller.stage("rendering"):
         boot = story.boot
-        write_config(story.target, NodeConfig(head=boot.head, node=boot.node, secret=story.head.secret, key=boot.key))
+        write_config(
+            story.target, NodeConfig(head=boot.head, node=boot.node, secret=story.head.key.private, key=boot.key)
+        )
 
 
 def install_boot_loader(story: Story, held: Held, plan: DiskPlan) -> None:
@@ -171,7 +175,7 @@ def report_success(story: Story, held: Held, outcome: Outcome) -> None:
 
 def report_failure(story: Story, held: Held | None, error: BaseException) -> None:
     """Tell the head why, if it listens; the fault itself goes on to the caller."""
-    if not story.head.secret:
+    if not story.head.welcome:
         return
     desired = held.desired if held else None
     with contextlib.suppress(SisError):

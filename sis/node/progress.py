@@ -95,7 +95,7 @@ class Teller:
                         ended = True
                         break
                     batch.append(event)
-            if self._head is not None and self._head.secret:
+            if self._head is not None and self._head.welcome:
                 with contextlib.suppress(SisError):
                     self._head.send_events(batch, patience_s=300.0)
 

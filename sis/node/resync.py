@@ -32,7 +32,7 @@ def resync(
 
     Raises the fault that stopped it, after the head was told.
     """
-    head = HeadConnection(config.head, config.node, config.secret)
+    head = HeadConnection.of(config)
     teller = Teller(head)
     started, clock = now(), time.monotonic()
     held: Held | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import http.client
 import json
 import re
 import threading
@@ -17,13 +19,15 @@ from sis.head import live
 from sis.head.metrics import exposition
 from sis.head.who import by_peer
 from sis.image import commit, refs
+from sis.image.sign import Signer
 from sis.image.store import LocalStore
 from sis.inventory import db
-from sis.inventory.access import digest
 from sis.inventory.model import Assignment, Interface, Network, NewNode
 from sis.netboot.installer import BootFile, BootFiles
+from sis.sealed import ERA_HEADER, Question
 from sis.sync.model import Change, Totals
 from sis.wire import Event, Report
+from tests import node_calls
 from tests.heads import Serving, serving
 
 STARTED = "2026-01-01T00:00:00.000Z"
@@ -135,16 +139,21 @@ def test_each_role_may_what_it_says_and_no_more(head: Serving) -> None:
     ]
 
 
-def test_a_nodes_secret_opens_nothing_here_and_a_token_nothing_of_a_nodes(head: Serving) -> None:
-    with head.inventory.database.write() as connection:
-        connection.exec_driver_sql("INSERT INTO secrets VALUES (1, ?, '2026-01-01T00:00:00Z', 1)", (digest("s3cret"),))
-    assert head.ask("GET", "/api/v1/nodes/n1/desired", token="s3cret").status == 200
+def test_a_nodes_key_opens_nothing_here_and_a_token_nothing_of_a_nodes(head: Serving) -> None:
+    key, head_key = Signer.make(), LocalStore(head.state / "store").signer().public
+    node_calls.put_key(head.inventory, "n1", key)
+    asked = functools.partial(node_calls.call, head.port, head_key, "GET", node="n1", key=key)
+    assert asked("/api/v1/nodes/n1/desired").status == 200
     for path in (*READS, "/api/v1/audit"):
-        assert head.ask("GET", path, token="s3cret").status == 401
+        line = http.client.HTTPConnection("127.0.0.1", head.port, timeout=30)
+        era = head.ask("GET", "/api/v1/nodes/n1/desired").headers[ERA_HEADER.lower()]
+        line.request("GET", path, headers={"Authorization": Question(key, "n1", era, "GET", path).authorization})
+        assert line.getresponse().status == 401
+        line.close()
     admin = head.token("admin")
     for method, path in (("GET", "desired"), ("GET", "orders?wait=0"), ("POST", "events"), ("POST", "report")):
         answer = head.ask(method, f"/api/v1/nodes/n1/{path}", b"[]" if method == "POST" else None, token=admin)
-        assert (answer.status, answer.json) == (403, {"detail": "not allowed"})
+        assert (answer.status, answer.json) == (401, {"detail": "ask again, signed for this era"})
 
 
 def test_a_revoked_token_is_void_at_once(head: Serving) -> None:
@@ -396,7 +405,7 @@ def test_every_admin_call_is_described_with_its_role_and_answers(head: Serving) 
         assert call["description"], path
     references = set(re.findall(r"#/components/schemas/([A-Za-z_]+)", json.dumps(described)))
     assert references <= set(described["components"]["schemas"])
-    secured = {"token", "secret", "session"}
+    secured = {"token", "node", "session"}
     assert secured <= set(described["components"]["securitySchemes"])
 
 

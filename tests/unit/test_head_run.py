@@ -18,6 +18,9 @@ import pytest
 from click.testing import CliRunner
 
 from sis.cli import main
+from sis.image.sign import Signer
+from sis.image.store import LocalStore
+from tests import node_calls
 
 
 def free_port() -> int:
@@ -52,9 +55,9 @@ def init(state: Path) -> None:
     assert CliRunner().invoke(main, words).exit_code == 0
 
 
-def ask(port: int, path: str, secret: str = "") -> int:
+def ask(port: int, path: str) -> int:
     line = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    line.request("GET", path, headers={"Authorization": f"Bearer {secret}"} if secret else {})
+    line.request("GET", path)
     status = line.getresponse().status
     line.close()
     return status
@@ -63,19 +66,21 @@ def ask(port: int, path: str, secret: str = "") -> int:
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_it_ends_in_order_even_with_agents_waiting(tmp_path: Path, signum: signal.Signals) -> None:
     from sis.inventory import db
-    from sis.inventory.access import digest
     from sis.inventory.model import NewNode
 
     init(tmp_path)
+    key, head_key = Signer.make(), LocalStore(tmp_path / "store").signer().public
     with db.open(tmp_path / "state.db") as inventory:
         inventory.nodes.add([NewNode("n1")])
-        with inventory.database.write() as connection:
-            connection.exec_driver_sql("INSERT INTO secrets VALUES (1, ?, '2026-01-01T00:00:00Z', 1)", (digest("s"),))
+        node_calls.put_key(inventory, "n1", key)
     port = free_port()
     with running(tmp_path, "--listen", f"127.0.0.1:{port}") as child:
         assert ask(port, "/api/v1/health") == 200
         answers: list[int] = []
-        waiting = threading.Thread(target=lambda: answers.append(ask(port, "/api/v1/nodes/n1/orders?wait=50", "s")))
+        path = "/api/v1/nodes/n1/orders?wait=50"
+        waiting = threading.Thread(
+            target=lambda: answers.append(node_calls.call(port, head_key, "GET", path, node="n1", key=key).status)
+        )
         waiting.start()
         time.sleep(0.5)
         child.send_signal(signum)
