@@ -65,6 +65,11 @@ class AptRoot:
         """The names of all packages of the lists."""
         return process.run(["apt-cache", "pkgnames"], env=self._env()).stdout.split()
 
+    def search(self, word: str) -> list[tuple[str, str]]:
+        """Packages whose name holds `word` (plain text), with their one line of description, in order of name."""
+        said = process.run(["apt-cache", "search", "--names-only", re.escape(word)], env=self._env()).stdout
+        return [(name, about) for name, _, about in (line.partition(" - ") for line in said.splitlines())]
+
     def lend(self, tree: Path) -> None:
         """Put lists and downloaded packages into `tree` as hard links, so that they are not fetched again."""
         with locks.hold(self.path / "lock", f"lending from {self.path.name}", wait_s=600):

@@ -48,8 +48,7 @@ def build(
     """
     with trees.fresh(state, spec.image) as tree:
         steps = Steps(spec.image, state / "logs", progress)
-        text = sources.render(apt.sources_of(spec))
-        archive = AptRoot(state / "cache" / "apt" / _archive_name(spec, text), spec.architecture)
+        archive, text = archive_of(spec, state)
         with steps.step("package lists"):
             archive.update(text, log_to=steps.log)
             apt.check_names(spec, archive)
@@ -99,6 +98,12 @@ def build(
             with steps.step("boot files"):
                 afterwards(built)
         return built
+
+
+def archive_of(spec: ImageSpec, state: Path) -> tuple[AptRoot, str]:
+    """The package lists and packages kept for a spec's sources, and the sources as text. Raises NotFound."""
+    text = sources.render(apt.sources_of(spec))
+    return AptRoot(state / "cache" / "apt" / _archive_name(spec, text), spec.architecture), text
 
 
 def _archive_name(spec: ImageSpec, text: str) -> str:

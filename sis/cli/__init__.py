@@ -15,7 +15,10 @@ COMMANDS = (
         "image",
         "sis.cli.image:image",
         "Build, publish, compare and verify image versions.",
-        members=(LazyCommand("build", "sis.cli.build:build", "Build an image spec into a committed version."),),
+        members=(
+            LazyCommand("build", "sis.cli.build:build", "Build an image spec into a committed version."),
+            LazyCommand("packages", "sis.cli.packages:packages", "Search packages by name in a spec's archives."),
+        ),
     ),
     LazyCommand("node", "sis.cli.node:node", "Define nodes, show them, and render their own files."),
     LazyCommand("cluster", "sis.cli.cluster:cluster", "Bring a cluster file into the inventory, or show it."),

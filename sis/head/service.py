@@ -54,7 +54,7 @@ def run(
         fixed = Wanted(settings.interface, settings.dhcp) if settings.interface and settings.dhcp != "off" else None
         boots = boot_network(fixed.interface, fixed.mode, inventory.networks.list()) if fixed else None
         netboot = Netboot(state, inventory, lambda address: url or f"http://{address}:{port}", fixed)
-        application = head_app.create(state, inventory, url=url, netboot=netboot)
+        application = head_app.create(state, inventory, url=url, netboot=netboot, port=port)
         server = _Server(_config(application), application.state.head.stop)
         shown = url or f"http://{boots.address.ip if boots else _shown(settings.address)}:{port}"
         (state / "run" / "head.url").write_text(shown + "\n")
