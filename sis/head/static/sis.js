@@ -39,12 +39,13 @@ function liveMap() {
     for (const [node, row] of waiting) {
       const tile = document.getElementById("n-" + node);
       const look = legend.get(row.what);
-      if (!tile || !look || tile.dataset.at === row.what) continue;
+      if (!tile || !look) continue;
+      tile.title = node + " " + row.what + (row.text ? " " + row.text : "");
+      if (tile.dataset.at === row.what) continue;
       count(tile.dataset.at, -1);
       count(row.what, 1);
       tile.dataset.at = row.what;
       tile.className = "tile " + look.dataset.look;
-      tile.title = node + " " + row.what + (row.text ? " " + row.text : "");
       tile.querySelector("b").textContent = look.dataset.letter;
     }
     waiting.clear();
