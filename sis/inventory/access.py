@@ -12,11 +12,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from sis.errors import Refused
 from sis.inventory import schema
 from sis.inventory.clock import now, seconds_since
 from sis.inventory.database import Database
 from sis.inventory.history import apply_happening, put_facts
+from sis.inventory.names import fold
 from sis.inventory.nodes import delete_of
+from sis.inventory.standing import quarantined_among
 from sis.inventory.state import Happening
 from sis.inventory.stream import append, row
 from sis.wire import State
@@ -24,6 +27,9 @@ from sis.wire import State
 TOKEN_BYTES = 32
 TOKEN_LIFE_S = 3600
 """How long after its boot answer a token opens the door; a power-cut install gets a fresh one with its next boot."""
+
+SILENT_BOOTS = 10
+"""Install boots without any report after which a node is quarantined; power cuts may well take a few."""
 
 _NO_HASH = "0" * 64
 _NO_KEY = "ab" * 32
@@ -46,39 +52,39 @@ class Access:
         self._database = database
 
     def arm(self, node_ids: Collection[int], *, allow_foreign_disk: bool = False) -> None:
-        """Have nodes installed at their next network boot, until one install goes well. Arming anew starts over."""
-        table = schema.armings
-        moment = now()
-        rows = [
-            {"node_id": node_id, "armed": moment, "allow_foreign_disk": allow_foreign_disk, "failures": 0}
-            for node_id in node_ids
-        ]
+        """Have nodes installed at their next network boot, until one install goes well. Arming anew starts over.
+
+        Raises Refused for quarantined nodes.
+        """
         with self._database.write() as connection:
-            delete_of(connection, table, node_ids)
-            if rows:
-                connection.execute(sa.insert(table), rows)
-            text = "disks may be wiped whatever they hold" if allow_foreign_disk else ""
-            append(connection, [row("arming", each, what="armed", text=text, time=moment) for each in node_ids])
-            apply_happening(connection, node_ids, Happening("armed"), moment)
+            arm(connection, node_ids, allow_foreign_disk=allow_foreign_disk)
 
     def disarm(self, node_ids: Collection[int]) -> None:
         """Take arming back: tokens given out are void, the next network boot starts the disk."""
         with self._database.write() as connection:
-            delete_of(connection, schema.armings, node_ids)
-            moment = now()
-            append(connection, [row("arming", each, what="disarmed", time=moment) for each in node_ids])
-            apply_happening(connection, node_ids, Happening("disarmed"), moment)
+            disarm(connection, node_ids)
 
     def issue_token(self, node_id: int) -> str | None:
-        """A fresh token for an armed node's boot answer; older ones are void. None when the node is not armed."""
+        """A fresh token for an armed node's boot answer; older ones are void. None when the node is not armed.
+
+        A node that asks again and again without ever reporting is quarantined: it is looked at, not looped.
+        """
         token = secrets.token_urlsafe(TOKEN_BYTES)
         table = schema.armings
         moment = now()
         with self._database.write() as connection:
             changed = connection.execute(
-                sa.update(table).where(table.c.node_id == node_id).values(token_hash=digest(token), token_issued=moment)
+                sa.update(table)
+                .where(table.c.node_id == node_id)
+                .values(token_hash=digest(token), token_issued=moment, boots=table.c.boots + 1)
             ).rowcount
             if not changed:
+                return None
+            if connection.execute(
+                sa.delete(table).where(table.c.node_id == node_id, table.c.boots > SILENT_BOOTS)
+            ).rowcount:
+                reason = f"booted its installer {SILENT_BOOTS} times and never said how it ended"
+                apply_happening(connection, [node_id], Happening("quarantined", reason), moment)
                 return None
             apply_happening(connection, [node_id], Happening("netbooted"), moment)
         return token
@@ -148,6 +154,36 @@ class Access:
         """Make nodes' keys void at once."""
         with self._database.write() as connection:
             delete_of(connection, schema.node_keys, node_ids)
+
+
+def arm(connection: Connection, node_ids: Collection[int], *, allow_foreign_disk: bool = False) -> None:
+    """`Access.arm` within the caller's transaction."""
+    moment = now()
+    refused = quarantined_among(connection, node_ids)
+    if refused:
+        names = fold(refused)
+        raise Refused(
+            f"quarantined after failed installs: {names}",
+            hint=f"see why: sis node log {refused[0]}; then: sis node release {names}",
+        )
+    delete_of(connection, schema.armings, node_ids)
+    rows = [
+        {"node_id": node_id, "armed": moment, "allow_foreign_disk": allow_foreign_disk, "failures": 0, "boots": 0}
+        for node_id in node_ids
+    ]
+    if rows:
+        connection.execute(sa.insert(schema.armings), rows)
+    text = "disks may be wiped whatever they hold" if allow_foreign_disk else ""
+    append(connection, [row("arming", each, what="armed", text=text, time=moment) for each in node_ids])
+    apply_happening(connection, node_ids, Happening("armed"), moment)
+
+
+def disarm(connection: Connection, node_ids: Collection[int]) -> None:
+    """`Access.disarm` within the caller's transaction."""
+    delete_of(connection, schema.armings, node_ids)
+    moment = now()
+    append(connection, [row("arming", each, what="disarmed", time=moment) for each in node_ids])
+    apply_happening(connection, node_ids, Happening("disarmed"), moment)
 
 
 def digest(value: str) -> str:

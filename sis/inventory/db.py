@@ -18,6 +18,7 @@ from sis.inventory.orders import Orders
 from sis.inventory.overview import Overview
 from sis.inventory.rollouts import Rollouts
 from sis.inventory.settings import Settings
+from sis.inventory.standing import Standing
 from sis.inventory.stream import Stream
 
 
@@ -37,6 +38,7 @@ class Inventory:
         self.stream = Stream(self.database)
         self.overview = Overview(self.database)
         self.rollouts = Rollouts(self.database)
+        self.standing = Standing(self.database)
         self.admins = Admins(self.database)
         self.audit = Audit(self.database)
         self.changes = Changes(self.database)

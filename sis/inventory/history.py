@@ -15,12 +15,14 @@ from sis.inventory.clock import now
 from sis.inventory.database import Database
 from sis.inventory.model import NodeState, StoredEvent, StoredReport
 from sis.inventory.nodes import state_of
-from sis.inventory.state import Happening, after_event, after_happening, after_report
+from sis.inventory.rollout import Held
+from sis.inventory.rollouts import note_good
+from sis.inventory.state import Happening, after_event, after_happening, after_report, quarantined
 from sis.inventory.stream import append, count, row, state_rows
 from sis.wire import Event, Report
 
 INSTALL_TRIES = 3
-"""Failed installs in a row after which a node is disarmed: it is looked at, not looped."""
+"""Failed installs in a row after which a node is quarantined: it is looked at, not looped."""
 
 
 class History:
@@ -46,7 +48,8 @@ class History:
         """Append a report and all that follows from it; the same report sent twice is one. Returns its id.
 
         An install that went well disarms the node; a failed one leaves it armed, so that the next network boot goes
-        on, up to INSTALL_TRIES times. The order the report answers is done.
+        on, up to INSTALL_TRIES times: then the node is quarantined. In-sync and healthy, its version becomes the one it
+        was last good at. The order the report answers is done.
         """
         received = now()
         table = schema.reports
@@ -61,11 +64,13 @@ class History:
             report_id = _insert_report(connection, node_id, report, received)
             before = current_state(connection, node_id)
             after = after_report(before, report, received)
+            if report.kind == "install" and _after_install(connection, node_id, report):
+                after = quarantined(after, f"{INSTALL_TRIES} installs failed in a row: {report.error}", received)
             put_state(connection, node_id, after)
             told = [_report_row(node_id, report, report_id, received), *state_rows(node_id, before, after, received)]
             count(connection, _counted(report))
-            if report.kind == "install":
-                _after_install(connection, node_id, report)
+            if is_good(report):
+                note_good(connection, node_id, Held(report.image, report.generation, report.version), received)
             if report.order is not None:
                 orders = schema.orders
                 done = connection.execute(
@@ -242,13 +247,22 @@ def _counted(report: Report) -> dict[str, int]:
     }
 
 
-def _after_install(connection: Connection, node_id: int, report: Report) -> None:
+def is_good(report: Report) -> bool:
+    """Whether a report shows that its version is sound on the node: equal to it, healthy, and no reboot is due."""
+    well = report.outcome == "ok" and report.in_sync and not report.reboot_needed
+    return well and report.kind in ("sync", "check") and all(each.ok for each in report.health)
+
+
+def _after_install(connection: Connection, node_id: int, report: Report) -> bool:
+    """Disarm a node that is installed, or that failed too often. Returns whether it failed too often."""
     table = schema.armings
     if report.outcome == "ok":
         connection.execute(sa.delete(table).where(table.c.node_id == node_id))
-        return
-    connection.execute(sa.update(table).where(table.c.node_id == node_id).values(failures=table.c.failures + 1))
-    connection.execute(sa.delete(table).where(table.c.node_id == node_id, table.c.failures >= INSTALL_TRIES))
+        return False
+    failed = {"failures": table.c.failures + 1, "boots": 0}
+    connection.execute(sa.update(table).where(table.c.node_id == node_id).values(**failed))
+    too_often = sa.delete(table).where(table.c.node_id == node_id, table.c.failures >= INSTALL_TRIES)
+    return bool(connection.execute(too_often).rowcount)
 
 
 def _insert_event(connection: Connection, node_id: int, event: Event, received: str) -> int:
@@ -288,6 +302,8 @@ def _insert_report(connection: Connection, node_id: int, report: Report, receive
             error=report.error,
             log=report.log,
             order_id=report.order,
+            health=msgspec.to_builtins(report.health),
+            boot_id=report.boot_id[:36],
         )
     )
     return _key(result)
@@ -346,4 +362,6 @@ def _report(row: Any) -> StoredReport:
         error=row.error,
         log=row.log,
         order_id=row.order_id,
+        health=tuple(row.health),
+        boot_id=row.boot_id,
     )

@@ -6,11 +6,14 @@ from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from sis.inventory import schema
 from sis.inventory.clock import now, seconds_since
 from sis.inventory.database import Database
+from sis.inventory.history import apply_happening
 from sis.inventory.model import OrderKind, StoredOrder
+from sis.inventory.state import Happening
 from sis.inventory.stream import append, row
 from sis.wire import Order
 
@@ -28,25 +31,8 @@ class Orders:
 
     def create(self, node_ids: Collection[int], kind: OrderKind, *, full: bool = False) -> tuple[int, ...]:
         """One order for each node, in the order given. Returns their ids."""
-        moment = now()
-        made = []
         with self._database.write() as connection:
-            for node_id in node_ids:
-                result = connection.execute(
-                    sa.insert(schema.orders).values(
-                        node_id=node_id, kind=kind, full=full, created=moment, attempts=0, failure=""
-                    )
-                )
-                assert result.inserted_primary_key is not None
-                made.append(int(result.inserted_primary_key[0]))
-            append(
-                connection,
-                [
-                    row("order", node_id, what=kind, outcome="asked", ref=order, time=moment)
-                    for node_id, order in zip(node_ids, made, strict=True)
-                ],
-            )
-        return tuple(made)
+            return create(connection, node_ids, kind, full=full)
 
     def take(self, node_id: int) -> Order | None:
         """The oldest order a node has not answered, handed out. A reboot is done by being taken: no report follows."""
@@ -70,6 +56,8 @@ class Orders:
                 outcome, text = ("failed", values["failure"]) if lost else ("taken", "")
                 told = row("order", node_id, what=each.kind, outcome=outcome, text=text, ref=each.id, time=moment)
                 append(connection, [told])
+                if each.kind == "reboot" and not lost:
+                    apply_happening(connection, [node_id], Happening("rebooting"), moment)
                 if not lost:
                     return Order(id=each.id, kind=each.kind, full=each.full)
         return None
@@ -103,21 +91,46 @@ class Orders:
 
     def cancel(self, ids: Collection[int], reason: str) -> int:
         """Take back orders no one has taken. Returns how many."""
-        table = schema.orders
-        moment = now()
-        cancelled = 0
         with self._database.write() as connection:
-            for order_id in ids:
-                open_order = (table.c.id == order_id, table.c.done.is_(None), table.c.taken.is_(None))
-                found = connection.execute(sa.select(table.c.node_id, table.c.kind).where(*open_order)).first()
-                if found is None:
-                    continue
-                cancelled += connection.execute(
-                    sa.update(table).where(*open_order).values(done=moment, failure=reason)
-                ).rowcount
-                told = row("order", found.node_id, what=found.kind, outcome="cancelled", text=reason, ref=order_id)
-                append(connection, [told])
-        return cancelled
+            return cancel(connection, ids, reason)
+
+
+def create(connection: Connection, node_ids: Collection[int], kind: OrderKind, *, full: bool = False) -> tuple[int, ...]:
+    """`Orders.create` within the caller's transaction."""
+    moment = now()
+    made = []
+    for node_id in node_ids:
+        result = connection.execute(
+            sa.insert(schema.orders).values(
+                node_id=node_id, kind=kind, full=full, created=moment, attempts=0, failure=""
+            )
+        )
+        assert result.inserted_primary_key is not None
+        made.append(int(result.inserted_primary_key[0]))
+    told = [
+        row("order", node_id, what=kind, outcome="asked", ref=order, time=moment)
+        for node_id, order in zip(node_ids, made, strict=True)
+    ]
+    append(connection, told)
+    return tuple(made)
+
+
+def cancel(connection: Connection, ids: Collection[int], reason: str) -> int:
+    """`Orders.cancel` within the caller's transaction."""
+    table = schema.orders
+    moment = now()
+    cancelled = 0
+    for order_id in ids:
+        open_order = (table.c.id == order_id, table.c.done.is_(None), table.c.taken.is_(None))
+        found = connection.execute(sa.select(table.c.node_id, table.c.kind).where(*open_order)).first()
+        if found is None:
+            continue
+        cancelled += connection.execute(
+            sa.update(table).where(*open_order).values(done=moment, failure=reason)
+        ).rowcount
+        told = row("order", found.node_id, what=found.kind, outcome="cancelled", text=reason, ref=order_id)
+        append(connection, [told])
+    return cancelled
 
 
 def _order(row: Any) -> StoredOrder:

@@ -6,11 +6,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from sis.inventory.model import NodeState
+from sis.inventory.model import NodeState, failed_check
 from sis.wire import Event, Report, State
 
 INSTALLING: tuple[State, ...] = ("armed", "netbooted", "partitioning", "pulling", "rendering", "bootloader")
 """States of an install under way: another story's stages do not end it, a boot from disk does not hide it."""
+
+STANDING: tuple[State, ...] = ("maintenance", "quarantined")
+"""States an admin (or three failed installs) set: nothing a node tells ends them, only an admin does."""
 
 _STAGE_STATE: dict[str, State] = {
     "hello": "netbooted",
@@ -26,14 +29,30 @@ _STAGE_STATE: dict[str, State] = {
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """Something the head itself did or saw: armed, disarmed, an install boot answer, a sign of life."""
+    """Something the head itself did or saw: armed, disarmed, an install boot answer, a sign of life, a reboot asked for;
+    or a standing state set (with its reason) or ended.
+    """
 
-    kind: Literal["armed", "disarmed", "netbooted", "seen"]
+    kind: Literal["armed", "disarmed", "netbooted", "seen", "rebooting", "maintenance", "quarantined", "released"]
+    reason: str = ""
 
 
 def after_happening(state: NodeState, happening: Happening, now: str) -> NodeState:
     """The state after something the head did or saw at `now`."""
+    if state.state in STANDING and happening.kind not in STANDING:
+        if happening.kind == "released":
+            return _moved(state, _settled(state) if state.version else "defined", now)
+        return replace(state, seen=now) if happening.kind in ("seen", "netbooted") else state
     match happening.kind:
+        case "maintenance":
+            return replace(_moved(state, "maintenance", now), reason=happening.reason)
+        case "quarantined":
+            return quarantined(state, happening.reason, now)
+        case "rebooting":
+            is_away = state.state in INSTALLING or not state.version
+            return state if is_away else _moved(state, "rebooting", now)
+        case "released":
+            return state
         case "armed":
             return _moved(state, "armed", now)
         case "netbooted":
@@ -48,6 +67,11 @@ def after_happening(state: NodeState, happening: Happening, now: str) -> NodeSta
             return replace(state, seen=now)
 
 
+def quarantined(state: NodeState, reason: str, now: str) -> NodeState:
+    """The state of a node that is not to be installed again before somebody looked; its failure's step and log stay."""
+    return replace(_moved(state, "quarantined", now), reason=reason, step=state.step, event_id=state.event_id)
+
+
 def after_event(state: NodeState, event: Event, event_id: int, now: str) -> NodeState:
     """The state after one event of the node's story.
 
@@ -55,6 +79,8 @@ def after_event(state: NodeState, event: Event, event_id: int, now: str) -> Node
     An armed node's last resync before it is installed anew does not hide that it is armed.
     """
     state = replace(state, seen=now)
+    if state.state in STANDING:
+        return state
     if state.state == "armed" and event.stage not in ("hello", "partitioning"):
         return state
     if state.story_started and state.story_started <= event.time <= state.story_ended:
@@ -72,7 +98,22 @@ def after_event(state: NodeState, event: Event, event_id: int, now: str) -> Node
 
 
 def after_report(state: NodeState, report: Report, now: str) -> NodeState:
-    """The state after the report that ends an install, a resync or a check."""
+    """The state after the report that ends an install, a resync, a check or a staging."""
+    if state.state in STANDING:
+        known = _after_report(state, report, now)
+        return replace(
+            known,
+            state=state.state,
+            since=state.since,
+            step=state.step,
+            reason=state.reason,
+            event_id=state.event_id,
+            progress="",
+        )
+    return _after_report(state, report, now)
+
+
+def _after_report(state: NodeState, report: Report, now: str) -> NodeState:
     ended = replace(state, seen=now, story_started=report.started, story_ended=_end_of(report))
     if state.state == "armed" and report.kind != "install":
         return ended
@@ -80,6 +121,8 @@ def after_report(state: NodeState, report: Report, now: str) -> NodeState:
         if state.state == "failed" and state.step:
             return replace(ended, reason=report.error or state.reason)
         return replace(_moved(ended, "failed", now), step=report.kind, reason=report.error, event_id=None, progress="")
+    if report.kind == "stage":
+        return _moved(ended, _settled(state) if state.version else "defined", now)
     known = replace(
         ended,
         image=report.image,
@@ -95,6 +138,9 @@ def after_report(state: NodeState, report: Report, now: str) -> NodeState:
         known = replace(known, image=state.image, generation=state.generation, version=state.version)
         if report.in_sync:
             known = replace(known, image=report.image, generation=report.generation, version=report.version)
+    unhealthy = [failed_check(each.check, each.output) for each in report.health if not each.ok]
+    if unhealthy:
+        return replace(_moved(known, "failed", now), step="health", reason="; ".join(unhealthy))
     return _moved(known, "in-sync" if report.in_sync else "drifted", now)
 
 
