@@ -98,12 +98,20 @@ class Renders:
         )
 
     def image(self, node: Node) -> Resolved:
-        """The version the node's assignment means now. Raises SisError without one, NotFound when it is not there."""
+        """The version a rollout holds the node to, else what its assignment means now.
+
+        Raises SisError without an assignment, NotFound when the version is not there.
+        """
+        if node.hold is not None:
+            return self._resolved(node.hold.held.name)
         if node.assignment is None:
             raise SisError(
                 f"node {node.name} has no image", hint=f"give it one: sis node set {node.name} image=NAME@stable"
             )
-        wanted = reference.parse(node.assignment.reference)
+        return self._resolved(node.assignment.reference)
+
+    def _resolved(self, name: str) -> Resolved:
+        wanted = reference.parse(name)
         stamp = _stamp(self.store.path / "refs" / wanted.image)
         return self._images.get((wanted, stamp), lambda: reference.resolve(self.store, wanted))
 

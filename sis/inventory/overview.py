@@ -17,7 +17,7 @@ from sis.wire import State
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One node as the map shows it. `drift`: paths that differed at its last report; `note`: why it failed."""
+    """One node as the map shows it. `drift`: paths that differed at its last report; `note`: why it failed, or is set aside."""
 
     name: str
     state: State
@@ -50,7 +50,7 @@ class Overview:
             Tile(
                 row.name,
                 row.state or "defined",
-                f"{row.step}: {row.reason}" if row.state == "failed" else "",
+                ": ".join(part for part in (row.step, row.reason) if part),
                 row.drift or 0,
                 tuple(groups.get(row.id, ())),
             )

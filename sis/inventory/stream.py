@@ -119,7 +119,7 @@ def state_rows(node_id: int, before: NodeState, after: NodeState, moment: str) -
     """A row when the state itself, or the reason of a failure, differs."""
     if (before.state, before.step, before.reason) == (after.state, after.step, after.reason):
         return []
-    text = f"{after.step}: {after.reason}" if after.state == "failed" else ""
+    text = ": ".join(part for part in (after.step, after.reason) if part)
     return [row("state", node_id, what=after.state, subject=before.state, text=text, time=moment)]
 
 
