@@ -95,7 +95,9 @@ class Orders:
             return cancel(connection, ids, reason)
 
 
-def create(connection: Connection, node_ids: Collection[int], kind: OrderKind, *, full: bool = False) -> tuple[int, ...]:
+def create(
+    connection: Connection, node_ids: Collection[int], kind: OrderKind, *, full: bool = False
+) -> tuple[int, ...]:
     """`Orders.create` within the caller's transaction."""
     moment = now()
     made = []

@@ -17,7 +17,7 @@ from sis.wire import State
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One node as the map shows it. `drift`: paths that differed at its last report; `note`: why it failed, or is set aside."""
+    """One node as the map shows it. `drift`: paths that differed at its last report; `note`: why it failed."""
 
     name: str
     state: State

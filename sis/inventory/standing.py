@@ -34,7 +34,7 @@ class Standing:
             return ended
 
     def release(self, node_ids: Collection[int]) -> tuple[int, ...]:
-        """End quarantine, and holds of rollouts: the nodes follow their assignment again. Returns the nodes concerned."""
+        """End quarantine, and holds of rollouts: nodes follow their assignment again. Returns those concerned."""
         moment = now()
         with self._database.write() as connection:
             freed = _in_state(connection, node_ids, "quarantined")

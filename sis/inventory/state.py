@@ -29,8 +29,9 @@ _STAGE_STATE: dict[str, State] = {
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """Something the head itself did or saw: armed, disarmed, an install boot answer, a sign of life, a reboot asked for;
-    or a standing state set (with its reason) or ended.
+    """Something the head itself did or saw: armed, disarmed, an install boot answer, a sign of life, a reboot.
+
+    Or a standing state set (with its reason), or ended.
     """
 
     kind: Literal["armed", "disarmed", "netbooted", "seen", "rebooting", "maintenance", "quarantined", "released"]
