@@ -1,6 +1,7 @@
 """A store around a store that keeps what a node needs again: ref, version, manifest, table. Newer ones come as deltas.
 
 An unchanged night then is one conditional GET of the ref. What is kept is checked like what is fetched, at every use.
+How new the refs were is kept too: an older one, though signed, is refused.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from sis.errors import Corrupt, NotFound, SisError, Unreachable
 from sis.image import codec
 from sis.image.delta_read import Delta, OpenDelta, must_be, open_delta
 from sis.image.model import Version
+from sis.image.sign import Opened
 from sis.image.store import VERSION_BYTES_MAX, Beginning, DocumentStore
 from sis.system.files import atomic_write, make_dirs
 
@@ -21,6 +23,8 @@ _FOLDERS = ("versions", "manifests", "tables", "dictionaries")
 _APPLIED = "applied"
 _TAG = ".tag"
 _TAG_BYTES_MAX = 256
+_SEEN = "seen"
+_SEEN_BYTES_MAX = 128
 _FILES_MAX = 12
 """Kept files a folder; when there are more, as after checks against many versions, the oldest go."""
 
@@ -67,6 +71,20 @@ class KeptStore(DocumentStore):
 
     def close(self) -> None:
         self.inner.close()
+
+    def opened(self, image: str, *, key: str | None = None, seen_sequence: int = 0) -> Opened:
+        """An image's ref; with a pinned key, never one older than was seen here before."""
+        seen = 0 if key is None else self._seen(image, key)
+        opened = super().opened(image, key=key, seen_sequence=max(seen_sequence, seen))
+        if key is not None and opened.ref.sequence > seen:
+            self._keep(f"{_SEEN}/{image}", f"{opened.ref.sequence} {key}\n".encode())
+        return opened
+
+    def _seen(self, image: str, key: str) -> int:
+        """The highest sequence number of an image's ref that this key signed and that was read here."""
+        kept = self._kept(f"{_SEEN}/{image}", _SEEN_BYTES_MAX) if codec.IMAGE_NAME.fullmatch(image) else None
+        number, _, signed_by = (kept or b"").decode("latin-1").strip().partition(" ")
+        return int(number) if signed_by == key and number.isascii() and number.isdigit() else 0
 
     def version(self, version_id: str) -> Version:
         self._learn(version_id)

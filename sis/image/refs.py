@@ -1,4 +1,8 @@
-"""Generations and channels of an image, as pure changes of its Ref: every change has a higher sequence number."""
+"""Generations and channels of an image, as changes of its Ref: every change has a higher sequence number.
+
+Nodes refuse a number lower than one they have seen. It is the time in seconds, or one more than the last: so a head
+that was restored from a backup is believed again with its next change.
+"""
 
 from __future__ import annotations
 
@@ -120,7 +124,7 @@ def _changed(
 ) -> Ref:
     return msgspec.structs.replace(
         ref,
-        sequence=ref.sequence + 1,
+        sequence=max(ref.sequence + 1, int(datetime.now(UTC).timestamp())),
         updated=now_text(),
         generations=ref.generations if generations is None else generations,
         channels=ref.channels if channels is None else channels,

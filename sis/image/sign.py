@@ -123,7 +123,8 @@ def unseal(
     if ref.sequence < seen_sequence:
         raise Refused(
             f"the ref of {image} is older than one seen before (sequence {ref.sequence} after {seen_sequence})",
-            hint="an old copy of the store, or someone replaying it; a deliberate rollback has a new sequence number",
+            hint="an old copy of the store, or someone replaying it: a rollback has a higher number than what it takes"
+            " back; after restoring a head from a backup, publish again",
         )
     if ref.expires is not None and (now or datetime.now(UTC)) > datetime.fromisoformat(ref.expires):
         raise Refused(
