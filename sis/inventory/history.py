@@ -151,14 +151,35 @@ class History:
             return tuple(_report(each) for each in connection.execute(query))
 
     def reports_by_id(self, ids: Collection[int]) -> dict[int, StoredReport]:
-        found: dict[int, StoredReport] = {}
-        wanted = list(ids)
         with self._database.read() as connection:
-            for at in range(0, len(wanted), 500):
-                part = wanted[at : at + 500]
-                for each in connection.execute(_reports_query().where(schema.reports.c.id.in_(part))):
-                    found[each.id] = _report(each)
-        return found
+            return reports_of(connection, ids)
+
+
+def reports_of(connection: Connection, ids: Collection[int]) -> dict[int, StoredReport]:
+    """Reports by id."""
+    found: dict[int, StoredReport] = {}
+    wanted = list(ids)
+    for at in range(0, len(wanted), 500):
+        part = wanted[at : at + 500]
+        for each in connection.execute(_reports_query().where(schema.reports.c.id.in_(part))):
+            found[each.id] = _report(each)
+    return found
+
+
+def newest_report_ids(
+    connection: Connection, node_ids: Collection[int], kinds: Collection[str] = ()
+) -> dict[int, int]:
+    """The id of each node's last report (of these kinds), by node id; nodes without any are left out."""
+    table = schema.reports
+    found: dict[int, int] = {}
+    wanted = list(node_ids)
+    for at in range(0, len(wanted), 500):
+        query = sa.select(table.c.node_id, sa.func.max(table.c.id).label("newest")).group_by(table.c.node_id)
+        query = query.where(table.c.node_id.in_(wanted[at : at + 500]))
+        if kinds:
+            query = query.where(table.c.kind.in_(list(kinds)))
+        found.update((each.node_id, each.newest) for each in connection.execute(query))
+    return found
 
 
 def current_state(connection: Connection, node_id: int) -> NodeState:

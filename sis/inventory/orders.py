@@ -74,20 +74,8 @@ class Orders:
 
     def get(self, ids: Collection[int]) -> tuple[StoredOrder, ...]:
         """Orders by id, in order of id."""
-        table = schema.orders
-        wanted = sorted(ids)
-        found = []
         with self._database.read() as connection:
-            for at in range(0, len(wanted), 500):
-                part = wanted[at : at + 500]
-                rows = connection.execute(
-                    sa.select(table, schema.nodes.c.name.label("node"))
-                    .join_from(table, schema.nodes)
-                    .where(table.c.id.in_(part))
-                    .order_by(table.c.id)
-                )
-                found += [_order(row) for row in rows]
-        return tuple(found)
+            return load(connection, ids)
 
     def cancel(self, ids: Collection[int], reason: str) -> int:
         """Take back orders no one has taken. Returns how many."""
@@ -115,6 +103,23 @@ def create(
     ]
     append(connection, told)
     return tuple(made)
+
+
+def load(connection: Connection, ids: Collection[int]) -> tuple[StoredOrder, ...]:
+    """`Orders.get` within the caller's transaction."""
+    table = schema.orders
+    wanted = sorted(ids)
+    found: list[StoredOrder] = []
+    for at in range(0, len(wanted), 500):
+        part = wanted[at : at + 500]
+        rows = connection.execute(
+            sa.select(table, schema.nodes.c.name.label("node"))
+            .join_from(table, schema.nodes)
+            .where(table.c.id.in_(part))
+            .order_by(table.c.id)
+        )
+        found += [_order(row) for row in rows]
+    return tuple(found)
 
 
 def cancel(connection: Connection, ids: Collection[int], reason: str) -> int:

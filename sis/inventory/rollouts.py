@@ -187,6 +187,11 @@ def let_go(connection: Connection, node_ids: Collection[int]) -> None:
     delete_of(connection, schema.holds, node_ids)
 
 
+def let_go_of(connection: Connection, rollout_id: int) -> None:
+    """Whatever a rollout holds follows its assignment again."""
+    connection.execute(sa.delete(schema.holds).where(schema.holds.c.rollout_id == rollout_id))
+
+
 def holds_of(connection: Connection, node_ids: Collection[int]) -> dict[int, Hold]:
     found: dict[int, Hold] = {}
     for part in _parts(node_ids):
