@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from configurator.checks import check
 from configurator.errors import NotRenderable
@@ -10,22 +10,40 @@ from configurator.facts import Facts
 from configurator.footprint import Footprint
 from configurator.record import Record
 from configurator.rendered import RenderedFile
-from configurator.renderers import Context, all_renderers
+from configurator.renderers import Context, Renderer, all_renderers
+from configurator.shared import Shared
 
 
-def render(record: Record, facts: Facts, footprint: Footprint) -> tuple[RenderedFile, ...]:
-    """The node's own files, sorted by path, each path once.
+def render(
+    record: Record, facts: Facts, footprint: Footprint, *, shared: Shared | None = None
+) -> tuple[RenderedFile, ...]:
+    """The node's own files, sorted by path, each path once. Records of one tree may share what is the same for them.
 
     Raises RecordInvalid for values that are not what they mean (all of them), NotRenderable for good values that
     this tree's files cannot hold.
     """
     check(record)
-    context = Context(record, facts, footprint)
+    return _files(Context(record, facts, footprint), all_renderers(), shared or Shared())
+
+
+def render_again(
+    record: Record, facts: Facts, footprint: Footprint, *, of: frozenset[str], shared: Shared | None = None
+) -> tuple[RenderedFile, ...]:
+    """Only the files that are made of the record's keys in `of`: what may differ between two records that differ there.
+
+    Raises as `render` does.
+    """
+    check(record)
+    wanted = [each for each in all_renderers() if not each.reads.isdisjoint(of)]
+    return _files(Context(record, facts, footprint), wanted, shared or Shared())
+
+
+def _files(context: Context, renderers: Iterable[Renderer], shared: Shared) -> tuple[RenderedFile, ...]:
     files: dict[str, RenderedFile] = {}
-    for renderer in all_renderers():
-        if not renderer.speaks(footprint):
+    for renderer in renderers:
+        if not renderer.speaks(context.footprint):
             continue
-        for file in renderer.render(context):
+        for file in shared.files(renderer, context):
             other = files.setdefault(file.path, file)
             if other is not file:
                 raise NotRenderable(f"two renderers make {file.path}: {other.origin} and {file.origin}")

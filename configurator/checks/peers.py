@@ -50,18 +50,20 @@ class _CheckedPeers(NamedTuple):
 
 
 class _LastPeers:
-    """The peers checked last, known by identity: a cluster's records share one tuple of thousands."""
+    """The peers checked last, known by identity: a cluster's records share one tuple of thousands, or two when what is
+    is compared with what is to be."""
 
     def __init__(self) -> None:
-        self._last = _CheckedPeers((), (), {}, {})
+        self._last: tuple[_CheckedPeers, ...] = ()
 
     def of(self, peers: tuple[Peer, ...]) -> _CheckedPeers:
-        last = self._last
-        if peers is not last.peers:
+        known = next((each for each in self._last if each.peers is peers), None)
+        if known is None:
             by_name = {peer.name: at for at, peer in enumerate(peers)}
             by_id = {peer.id: at for at, peer in enumerate(peers)}
-            last = self._last = _CheckedPeers(peers, tuple(_peers(peers)), by_name, by_id)
-        return last
+            known = _CheckedPeers(peers, tuple(_peers(peers)), by_name, by_id)
+            self._last = (*self._last[-1:], known)
+        return known
 
 
 _last_peers = _LastPeers()

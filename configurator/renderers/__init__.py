@@ -27,11 +27,13 @@ Condition = Callable[[Footprint], bool]
 
 
 class Renderer(NamedTuple):
-    """`speaks` says whether a tree wants it; `owns` are path patterns of which it makes every file there is."""
+    """`speaks` says whether a tree wants it; `reads` are the record's keys it looks at, "facts" when it looks at those;
+    `owns` are path patterns of which it makes every file there is."""
 
     name: str
     render: Function
     speaks: Condition
+    reads: frozenset[str]
     owns: tuple[str, ...]
 
 
@@ -39,13 +41,15 @@ _registered: dict[str, Renderer] = {}
 
 
 def renderer(
-    name: str, *, speaks: Condition = lambda _footprint: True, owns: tuple[str, ...] = ()
+    name: str, *, reads: str, speaks: Condition = lambda _footprint: True, owns: tuple[str, ...] = ()
 ) -> Callable[[Function], Function]:
-    """Register a function of Context as the renderer `name`, the origin its files carry."""
+    """Register a function of Context as the renderer `name`, the origin its files carry. `reads` is all it looks at of
+    the record, words between blanks, with "facts" among them if it looks at those: what it makes of equal values is kept.
+    """
 
     def register(function: Function) -> Function:
         assert name not in _registered, f"two renderers are called {name}"
-        _registered[name] = Renderer(name, function, speaks, owns)
+        _registered[name] = Renderer(name, function, speaks, frozenset(reads.split()), owns)
         return function
 
     return register

@@ -12,7 +12,7 @@ from configurator.renderers import Context, renderer
 NAME = "accounts"
 
 
-@renderer(NAME)
+@renderer(NAME, reads="accounts")
 def accounts(context: Context) -> Iterator[RenderedFile]:
     wanted, own = context.record.accounts, context.footprint.accounts
     if not wanted.users and not wanted.groups:

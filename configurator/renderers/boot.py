@@ -29,7 +29,12 @@ class Entry(NamedTuple):
     options: str
 
 
-@renderer(NAME, speaks=lambda footprint: bool(footprint.boot), owns=("/boot/loader/entries/sis-*.conf",))
+@renderer(
+    NAME,
+    reads="boot id kerrighed mounts",
+    speaks=lambda footprint: bool(footprint.boot),
+    owns=("/boot/loader/entries/sis-*.conf",),
+)
 def boot(context: Context) -> Iterator[RenderedFile]:
     record, footprint = context.record, context.footprint
     wanted = record.boot

@@ -12,6 +12,7 @@ NAME = "environment"
 
 @renderer(
     NAME,
+    reads="environment",
     speaks=lambda footprint: bool(footprint.module_tools),
     owns=("/etc/profile.d/zz-sis-modules.sh", "/etc/profile.d/zz-sis-modules.csh"),
 )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 from configurator.errors import NotRenderable
-from configurator.peers import in_groups
+from configurator.peers import Same, in_groups
 from configurator.record import Record
 from configurator.rendered import RenderedFile, text_file
 from configurator.renderers import Context, renderer
@@ -13,7 +14,12 @@ from configurator.renderers import Context, renderer
 NAME = "exports"
 
 
-@renderer(NAME, speaks=lambda footprint: footprint.nfs_server, owns=("/etc/exports.d/sis.exports",))
+@renderer(
+    NAME,
+    reads="exports name peers",
+    speaks=lambda footprint: footprint.nfs_server,
+    owns=("/etc/exports.d/sis.exports",),
+)
 def exports(context: Context) -> Iterator[RenderedFile]:
     record = context.record
     lines = []
@@ -32,7 +38,12 @@ def _clients(record: Record, client: str, place: str) -> list[str]:
     if not client.startswith("group:"):
         return [client]
     group = client.removeprefix("group:")
-    names = [peer.name for peer in in_groups(record.peers, [group]) if peer.name != record.name]
+    names = [name for name in _members(Same(record.peers), group) if name != record.name]
     if not names:
         raise NotRenderable(f"{place}: no peer is in group {group}", hint="an export for nobody is a mistake")
     return names
+
+
+@functools.lru_cache(maxsize=64)
+def _members(peers: Same, group: str) -> tuple[str, ...]:
+    return tuple(peer.name for peer in in_groups(peers.peers, [group]))

@@ -12,7 +12,7 @@ NAME = "fstab"
 _CONFIGFS = Mount(source="configfs", path="/config", filesystem="configfs")
 
 
-@renderer(NAME)
+@renderer(NAME, reads="kerrighed mounts")
 def fstab(context: Context) -> Iterator[RenderedFile]:
     mounts = sorted(context.record.mounts, key=_order)
     if context.record.kerrighed is not None and context.footprint.kerrighed != "none":

@@ -20,7 +20,12 @@ def _speaks(footprint: Footprint) -> bool:
     return any(kernel.modules is not None for kernel in footprint.kernels)
 
 
-@renderer(NAME, speaks=_speaks, owns=("/etc/modules-load.d/sis-hardware.conf", "/etc/dracut.conf.d/sis.conf"))
+@renderer(
+    NAME,
+    reads="blacklist boot interfaces modules mounts facts",
+    speaks=_speaks,
+    owns=("/etc/modules-load.d/sis-hardware.conf", "/etc/dracut.conf.d/sis.conf"),
+)
 def hardware(context: Context) -> Iterator[RenderedFile]:
     record, facts, footprint = context
     kernel = default_kernel(record, footprint)

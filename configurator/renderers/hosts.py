@@ -20,7 +20,7 @@ _LOCALHOST = (
 )
 
 
-@renderer("hosts")
+@renderer("hosts", reads="domain head head_name hosts_groups interfaces name peers")
 def hosts(context: Context) -> Iterator[RenderedFile]:
     record = context.record
     peers = _peer_table(record)

@@ -14,7 +14,7 @@ _KERNEL_BUFFER_BYTES = 4096
 """The kernel's buffer: a file of this size or more overflows it."""
 
 
-@renderer(NAME)
+@renderer(NAME, reads="head head_name id interfaces kerrighed name peers")
 def kerrighed(context: Context) -> Iterator[RenderedFile]:
     record, wanted, version = context.record, context.record.kerrighed, context.footprint.kerrighed
     if wanted is None:

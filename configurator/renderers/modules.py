@@ -17,7 +17,7 @@ _FAMILIES = ("eth", "tr", "scsi_hostadapter")
 _TOO_CLEVER_FOR_2_4 = re.compile(r"[^A-Za-z0-9_=,.:/\" +-]", re.ASCII)
 
 
-@renderer(NAME, owns=("/etc/modules-load.d/sis.conf", "/etc/modprobe.d/sis.conf"))
+@renderer(NAME, reads="blacklist modules facts", owns=("/etc/modules-load.d/sis.conf", "/etc/modprobe.d/sis.conf"))
 def modules(context: Context) -> Iterator[RenderedFile]:
     record, styles = context.record, context.footprint.modules
     load = [*dict.fromkeys(module.name for module in record.modules if module.load)]

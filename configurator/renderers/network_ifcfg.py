@@ -18,7 +18,7 @@ def _speaks(footprint: Footprint) -> bool:
     return footprint.network == "ifcfg"
 
 
-@renderer(NAME, speaks=_speaks)
+@renderer(NAME, reads="domain interfaces nameservers search", speaks=_speaks)
 def network_ifcfg(context: Context) -> Iterator[RenderedFile]:
     for port in ports(context.record):
         yield from_template(f"{_SCRIPTS}/ifcfg-{port.name}", NAME, "network_ifcfg/ifcfg.j2", {"port": port})

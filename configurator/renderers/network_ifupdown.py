@@ -17,7 +17,9 @@ def _speaks(footprint: Footprint) -> bool:
     return footprint.network == "ifupdown"
 
 
-@renderer(NAME, speaks=_speaks, owns=("/etc/systemd/network/10-sis-*.link",))
+@renderer(
+    NAME, reads="domain interfaces nameservers search", speaks=_speaks, owns=("/etc/systemd/network/10-sis-*.link",)
+)
 def network_ifupdown(context: Context) -> Iterator[RenderedFile]:
     record, footprint = context.record, context.footprint
     found = [*ports(record)]

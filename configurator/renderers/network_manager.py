@@ -19,7 +19,12 @@ def _speaks(footprint: Footprint) -> bool:
     return footprint.network == "NetworkManager"
 
 
-@renderer(NAME, speaks=_speaks, owns=("/etc/NetworkManager/system-connections/sis-*.nmconnection",))
+@renderer(
+    NAME,
+    reads="domain interfaces nameservers search",
+    speaks=_speaks,
+    owns=("/etc/NetworkManager/system-connections/sis-*.nmconnection",),
+)
 def network_manager(context: Context) -> Iterator[RenderedFile]:
     for port in ports(context.record):
         path = f"/etc/NetworkManager/system-connections/sis-{port.name}.nmconnection"

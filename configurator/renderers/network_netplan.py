@@ -17,7 +17,7 @@ def _speaks(footprint: Footprint) -> bool:
     return footprint.network == "netplan"
 
 
-@renderer(NAME, speaks=_speaks, owns=("/etc/netplan/10-sis.yaml",))
+@renderer(NAME, reads="domain interfaces nameservers search", speaks=_speaks, owns=("/etc/netplan/10-sis.yaml",))
 def network_netplan(context: Context) -> Iterator[RenderedFile]:
     found = [*ports(context.record)]
     if found:

@@ -26,6 +26,7 @@ def _speaks(footprint: Footprint) -> bool:
 
 @renderer(
     NAME,
+    reads="domain interfaces nameservers search",
     speaks=_speaks,
     owns=(
         "/etc/systemd/network/10-sis-*.network",

@@ -6,12 +6,12 @@ import functools
 from collections.abc import Iterator
 
 from configurator.errors import NotRenderable
-from configurator.peers import FORMATS, Same, peer_file_text
+from configurator.peers import FORMATS, Same, in_groups, peer_file_text
 from configurator.rendered import RenderedFile, header
 from configurator.renderers import Context, renderer
 
 
-@renderer("peer_files")
+@renderer("peer_files", reads="cluster domain head head_name peer_files peers")
 def peer_files(context: Context) -> Iterator[RenderedFile]:
     made: dict[str, int] = {}
     for at, file in enumerate(context.record.peer_files):
@@ -23,20 +23,20 @@ def peer_files(context: Context) -> Iterator[RenderedFile]:
         yield RenderedFile(path=path, content=content, origin="peer_files")
 
 
-@renderer("known_hosts")
+@renderer("known_hosts", reads="domain hosts_groups peers")
 def known_hosts(context: Context) -> Iterator[RenderedFile]:
     record = context.record
-    lines = _known_hosts(Same(record.peers), record.domain)
+    lines = _known_hosts(Same(record.peers), record.domain, record.hosts_groups)
     if lines:
         content = _encoded("known_hosts", lines)
         yield RenderedFile(path="/etc/ssh/ssh_known_hosts", content=content, origin="known_hosts")
 
 
 @functools.lru_cache(maxsize=4)
-def _known_hosts(peers: Same, domain: str) -> str:
-    """One line for each key of each peer, by id."""
+def _known_hosts(peers: Same, domain: str, groups: tuple[str, ...]) -> str:
+    """One line for each key of each peer that /etc/hosts lists, by id."""
     lines = []
-    for peer in sorted(peers.peers, key=lambda peer: peer.id):
+    for peer in sorted(in_groups(peers.peers, groups), key=lambda peer: peer.id):
         names = [peer.name, f"{peer.name}.{domain}"] if domain and "." not in peer.name else [peer.name]
         for key in peer.host_keys:
             kind, blob = key.split(" ")[:2]

@@ -13,7 +13,7 @@ _TELL_RESOLVED = ("networkd", "netplan", "NetworkManager")
 """Stacks whose own files name the servers, and which hand them to resolved."""
 
 
-@renderer(NAME, owns=("/etc/systemd/resolved.conf.d/sis.conf",))
+@renderer(NAME, reads="domain nameservers search", owns=("/etc/systemd/resolved.conf.d/sis.conf",))
 def resolv(context: Context) -> Iterator[RenderedFile]:
     record, footprint = context.record, context.footprint
     search = search_list(record)

@@ -11,7 +11,7 @@ NAME = "resync"
 _TIMER = "/etc/systemd/system/sis-resync.timer"
 
 
-@renderer(NAME, speaks=lambda footprint: footprint.init == "systemd", owns=(f"{_TIMER}.d/sis.conf",))
+@renderer(NAME, reads="resync", speaks=lambda footprint: footprint.init == "systemd", owns=(f"{_TIMER}.d/sis.conf",))
 def resync(context: Context) -> Iterator[RenderedFile]:
     if context.record.resync == "hourly":
         lines = ["[Timer]", "OnCalendar=", "OnCalendar=hourly", "RandomizedDelaySec=10min"]

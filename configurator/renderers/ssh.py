@@ -13,7 +13,7 @@ def _has_sshd(footprint: Footprint) -> bool:
     return footprint.sshd
 
 
-@renderer("ssh_host_keys", speaks=_has_sshd)
+@renderer("ssh_host_keys", reads="host_keys", speaks=_has_sshd)
 def ssh_host_keys(context: Context) -> Iterator[RenderedFile]:
     for key in context.record.host_keys:
         path = f"/etc/ssh/ssh_host_{key.type}_key"
@@ -21,7 +21,7 @@ def ssh_host_keys(context: Context) -> Iterator[RenderedFile]:
         yield plain_file(f"{path}.pub", "ssh_host_keys", key.public.splitlines())
 
 
-@renderer("ssh_authorized_keys")
+@renderer("ssh_authorized_keys", reads="root_authorized_keys")
 def ssh_authorized_keys(context: Context) -> Iterator[RenderedFile]:
     origin = "ssh_authorized_keys"
     if context.record.root_authorized_keys:

@@ -12,7 +12,7 @@ NAME = "sudo"
 _TO_ESCAPE = re.compile(r"([,:=\\])")
 
 
-@renderer(NAME, speaks=lambda footprint: footprint.sudo, owns=("/etc/sudoers.d/sis-*",))
+@renderer(NAME, reads="accounts", speaks=lambda footprint: footprint.sudo, owns=("/etc/sudoers.d/sis-*",))
 def sudo(context: Context) -> Iterator[RenderedFile]:
     for rule in context.record.accounts.sudo:
         commands = ", ".join(_TO_ESCAPE.sub(r"\\\1", command) for command in rule.commands) or "ALL"

@@ -11,7 +11,7 @@ from configurator.renderers import Context, renderer
 from configurator.templating import from_template
 
 
-@renderer("timezone")
+@renderer("timezone", reads="timezone")
 def timezone(context: Context) -> Iterator[RenderedFile]:
     zone, zones = context.record.timezone, context.footprint.zones
     if zones and zone not in zones:
@@ -27,6 +27,7 @@ def timezone(context: Context) -> Iterator[RenderedFile]:
 
 @renderer(
     "time_servers",
+    reads="time_servers",
     speaks=lambda footprint: footprint.time != "none",
     owns=("/etc/systemd/timesyncd.conf.d/sis.conf",),
 )
@@ -42,13 +43,13 @@ def time_servers(context: Context) -> Iterator[RenderedFile]:
         yield text_file("/etc/systemd/timesyncd.conf.d/sis.conf", "time_servers", lines)
 
 
-@renderer("locale", speaks=lambda footprint: footprint.locale_file != "")
+@renderer("locale", reads="locale", speaks=lambda footprint: footprint.locale_file != "")
 def locale(context: Context) -> Iterator[RenderedFile]:
     if context.record.locale is not None:
         yield text_file(context.footprint.locale_file, "locale", [f"LANG={context.record.locale}"])
 
 
-@renderer("keyboard", speaks=lambda footprint: footprint.keyboard != "none")
+@renderer("keyboard", reads="keyboard", speaks=lambda footprint: footprint.keyboard != "none")
 def keyboard(context: Context) -> Iterator[RenderedFile]:
     wanted = context.record.keyboard
     if wanted is None:

@@ -54,11 +54,17 @@ class Inputs(NamedTuple):
 
     def files(self) -> tuple[RenderedFile, ...]:
         """The files. Raises ConfiguratorError for values that are not what they mean, or not for this image."""
-        footprint = self.tree.footprint
-        rendered = render.render(self.record, self.facts, footprint)
+        return self._with_site(render.render(self.record, self.facts, self.tree.footprint, shared=self.tree.shared))
+
+    def files_of(self, keys: frozenset[str]) -> tuple[RenderedFile, ...]:
+        """Only the files that are made of these keys of the record, and the site's: for a comparison."""
+        footprint, shared = self.tree.footprint, self.tree.shared
+        return self._with_site(render.render_again(self.record, self.facts, footprint, of=keys, shared=shared))
+
+    def _with_site(self, rendered: tuple[RenderedFile, ...]) -> tuple[RenderedFile, ...]:
         if not self.site.layers:
             return rendered
-        return lay_over(rendered, self.site, Context(self.record, self.facts, footprint), self.tree.tree)
+        return lay_over(rendered, self.site, Context(self.record, self.facts, self.tree.footprint), self.tree.tree)
 
 
 class Renders:

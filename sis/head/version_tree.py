@@ -6,6 +6,7 @@ import threading
 from typing import Literal
 
 from configurator.footprint import Footprint, Found, of_tree
+from configurator.shared import Shared
 from configurator.site import Tree
 from sis.image.content import Contents
 from sis.image.model import Entry, Kind, Manifest, Version
@@ -22,7 +23,7 @@ _LARGEST_FILE_BYTES = 64 << 20
 class VersionTree:
     """One version, read once: accounts, modules and their aliases come from the store. Safe in threads.
 
-    `footprint` holds the image's shadow: show its `summary()`, never itself.
+    `footprint` holds the image's shadow: show its `summary()`, never itself. `shared` is what its nodes' files share.
     """
 
     def __init__(self, store: LocalStore, version: Version) -> None:
@@ -35,6 +36,7 @@ class VersionTree:
         self._guard = threading.Lock()
         self.footprint: Footprint = of_tree(_listing(self._manifest), self.read)
         self._contents = None
+        self.shared = Shared()
 
     def lookup(self, path: str) -> Found | None:
         """What lies at an absolute path, no link followed."""
