@@ -249,6 +249,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     timezone: str = "UTC"
     resync: Literal["nightly", "hourly", "off"] = "nightly"
     """When the node makes itself equal to its image by itself."""
+    windows: tuple[str, ...] = ()
+    """Maintenance windows such as "Sun 01:00-05:00", in which it then does so; none: at any time."""
     profiles: tuple[str, ...] = ()
     """Whose site files the node gets: a later one wins."""
     groups: tuple[str, ...] = ()

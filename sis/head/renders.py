@@ -90,6 +90,7 @@ class Renders:
         image = self.image(node)
         layout = self.layout(node, image.version)
         words = records.kernel_words(node, layout)
+        profile = read_profile(node.profile, node.name)
         return Desired(
             node=node.name,
             image=image.image,
@@ -101,6 +102,9 @@ class Renders:
             layer=self.layer(node, image.version, image.version_id, layout, head_address=head_address),
             layout=msgspec.structs.replace(layout, kernel_cmdline="") if layout is not None else None,
             kernel_cmdline=" ".join(words),
+            health=profile.health,
+            windows=profile.windows,
+            timezone=profile.timezone,
         )
 
     def image(self, node: Node) -> Resolved:

@@ -53,6 +53,8 @@ def bring_in(connection: Connection, spec: ClusterSpec) -> Loaded:
     added = [new for new in wanted if new.name not in known]
     add_nodes(connection, added)
     cluster_settings.put(connection, "cluster", spec.cluster)
+    for name, value in spec.head.model_dump(mode="json", exclude_none=True).items():
+        cluster_settings.put(connection, name, value)
     cluster_settings.touch(connection)
     return _summary(spec, known, added, [new for _, new in changed])
 

@@ -7,8 +7,11 @@ from typing import Any, Literal
 
 import msgspec
 
+from configurator import windows
+from configurator.errors import ConfiguratorError
 from configurator.record import Accounts, Environment, Export, Kerrighed, Keyboard, Module, Mount, PeerFile
 from sis.errors import NotFound, UsageFault
+from sis.wire import HealthChecks
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -30,6 +33,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     boot_kernel: str | None = None
     boot_timeout_s: int | None = None
     resync: Literal["nightly", "hourly", "off"] = "nightly"
+    health: HealthChecks = HealthChecks()
+    windows: tuple[str, ...] = ()
     root_authorized_keys: tuple[str, ...] = ()
     domain: str = ""
     nameservers: tuple[str, ...] = ()
@@ -68,15 +73,15 @@ def write_profile(profile: Profile) -> dict[str, Any]:
 _LISTS = (
     "blacklist", "root_authorized_keys", "nameservers", "search", "time_servers", "hosts_groups", "profiles",
 )  # fmt: skip
-_STRUCTURED = ("mounts", "exports", "accounts", "environment")
+_STRUCTURED = ("mounts", "exports", "accounts", "environment", "health")
 """Too much for a word on a command line: text in the cluster file, JSON here."""
 
 
 def parse_setting(name: str, text: str) -> Any:
     """The stored value of `NAME=TEXT` as typed on a command line; an empty text is None: the default again.
 
-    Lists are separated by commas, modules by semicolons ("bonding mode=4;ipmi_si"), lines of motd by line ends.
-    Raises NotFound for unknown names.
+    Lists are separated by commas, modules and windows by semicolons ("bonding mode=4;ipmi_si"), lines of motd by line
+    ends. Raises NotFound for unknown names, UsageFault for impossible windows.
     """
     if name.startswith("vars."):
         return text
@@ -90,6 +95,8 @@ def parse_setting(name: str, text: str) -> Any:
         return _json(name, text)
     if name == "modules":
         return [_module(part) for part in text.split(";") if part.strip()]
+    if name == "windows":
+        return [_window(part.strip()) for part in text.split(";") if part.strip()]
     if name == "peer_files":
         return [{"format": part.strip()} for part in text.split(",") if part.strip()]
     if name == "keyboard":
@@ -124,6 +131,14 @@ def _json(name: str, text: str) -> Any:
         raise UsageFault(
             f"{name}: {error}", hint=f"{name} has parts: write it in the cluster file, or here as JSON"
         ) from error
+
+
+def _window(text: str) -> str:
+    try:
+        windows.parse(text)
+    except ConfiguratorError as error:
+        raise UsageFault(error.message) from error
+    return text
 
 
 def _module(text: str) -> dict[str, Any]:

@@ -103,6 +103,7 @@ def record_of(
         machine_id=node.machine_id,
         timezone=profile.timezone,
         resync=profile.resync,
+        windows=profile.windows,
         profiles=profile.profiles,
         groups=node.groups,
         vars=profile.vars,

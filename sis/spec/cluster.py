@@ -12,6 +12,7 @@ from pydantic import Field, PrivateAttr
 from sis.spec import yamlio
 from sis.spec.addresses import AddressText, AnyAddressText, NetworkText, RangeText
 from sis.spec.expansion import Expansion, NodeSpec
+from sis.spec.health import HeadSpec
 from sis.spec.model import Count, Name, Reading, Spec, Text
 from sis.spec.places import Fault, Path, Place
 from sis.spec.settings import NodeEntry, Settings
@@ -48,6 +49,7 @@ class ClusterSpec(Spec):
     profiles: dict[Name, Settings] = Field(default_factory=dict)
     nodes: dict[str, NodeEntry] = Field(default_factory=dict)
     groups: dict[Name, Text] = Field(default_factory=dict)
+    head: HeadSpec = HeadSpec()
 
     _document: yamlio.Document = PrivateAttr()
     _expanded: tuple[NodeSpec, ...] = PrivateAttr(default=())

@@ -18,6 +18,7 @@ from sis.spec.addresses import (
     MacText,
     PrefixedTemplate,
 )
+from sis.spec.health import HealthSpec, WindowText
 from sis.spec.model import AbsolutePath, Console, Count, Flag, Name, Spec, Text, TimeZone, matching
 
 ImageReference = Annotated[
@@ -229,6 +230,8 @@ class Settings(Spec):
     kernel_cmdline: Text = ""
     boot: BootSpec = BootSpec()
     resync: Literal["nightly", "hourly", "off"] = "nightly"
+    health: HealthSpec = HealthSpec()
+    windows: tuple[WindowText, ...] = ()
     root_authorized_keys: tuple[Text, ...] = ()
     mounts: tuple[MountSpec, ...] = ()
     exports: tuple[ExportSpec, ...] = ()
