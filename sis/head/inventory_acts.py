@@ -173,12 +173,17 @@ def reject(inventory: Inventory, asked: Reject) -> Rejected:
 
 def add(state: Path, inventory: Inventory, asked: AddNodes) -> Changed:
     """Define nodes, all or none."""
+    return _changed(Intent(inventory).add(new_nodes(state, inventory, asked), dry_run=asked.dry_run))
+
+
+def new_nodes(state: Path, inventory: Inventory, asked: AddNodes) -> list[NewNode]:
+    """The nodes that are asked for, their images and networks looked up. Raises NotFound, UsageFault."""
     names = expand(asked.nodeset, inventory.nodes.groups(), inventory.nodes.names())
     macs = one_each("MAC", asked.macs, names)
     addresses = one_each("address", asked.addresses, names)
     network = network_of(inventory, asked.network)
     assignment = assignment_of(state, asked.image, asked.layout)
-    new = [
+    return [
         NewNode(
             name,
             (
@@ -194,7 +199,6 @@ def add(state: Path, inventory: Inventory, asked: AddNodes) -> Changed:
         )
         for name in names
     ]
-    return _changed(Intent(inventory).add(new, dry_run=asked.dry_run))
 
 
 def change(state: Path, inventory: Inventory, asked: SetNodes, expected: Mapping[str, int] | int | None) -> Changed:
