@@ -44,7 +44,7 @@ def renderer(
     name: str, *, reads: str, speaks: Condition = lambda _footprint: True, owns: tuple[str, ...] = ()
 ) -> Callable[[Function], Function]:
     """Register a function of Context as the renderer `name`, the origin its files carry. `reads` is all it looks at of
-    the record, words between blanks, with "facts" among them if it looks at those: what it makes of equal values is kept.
+    the record, words between blanks, "facts" among them if it looks at those: what it makes of equal values is kept.
     """
 
     def register(function: Function) -> Function:

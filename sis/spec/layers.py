@@ -31,6 +31,10 @@ class Origins:
         part = self.parts.get(str(path[0])) if path else None
         return part.place(path) if part is not None else self.entry
 
+    def says(self, key: str) -> bool:
+        """Whether the file says anything of this setting for the node."""
+        return key in self.parts
+
     @property
     def value(self) -> dict[str, Any]:
         """The settings as they are written, laid over each other; what the file does not say is not in it."""
