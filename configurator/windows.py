@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from configurator.errors import ConfiguratorError
@@ -23,7 +23,7 @@ _WINDOW = re.compile(r"(?:([A-Za-z,-]+) +)?(\d{1,2}):(\d{2}) *- *(\d{1,2}):(\d{2
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """`days` (0 is Monday) on which it opens, at `start` minutes of the day, for `minutes`; it may run past midnight."""
+    """`days` (0 is Monday) on which it opens, at `start` minutes of the day, for `minutes`, perhaps past midnight."""
 
     days: frozenset[int]
     start: int
@@ -92,7 +92,7 @@ def zone_of(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        return timezone.utc
+        return UTC
 
 
 def _minutes(text: str, hours: str, minutes: str) -> int:

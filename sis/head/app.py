@@ -22,6 +22,7 @@ from sis.head.jobs import Jobs
 from sis.head.live import Live
 from sis.head.netboot import Netboot
 from sis.head.renders import Renders
+from sis.head.rollouts_drive import Driver
 from sis.head.specs import Specs
 from sis.head.waiting import Seen, Waiters
 from sis.head.who import Gate
@@ -56,6 +57,7 @@ class Head:
         self.renders = Renders(state, inventory)
         self.waiters = Waiters(inventory)
         self.seen = Seen(inventory.history)
+        self.rollouts = Driver(inventory, self.renders)
         self.live = Live(inventory, Channels(self.renders.store).moved)
         self.gate = Gate(inventory)
         self.jobs = Jobs(state, inventory)
@@ -68,6 +70,7 @@ class Head:
         """Let whoever waits or listens go: they ask again when the head is back."""
         self.waiters.stop()
         self.live.stop()
+        self.rollouts.stop()
         self.jobs.stop()
 
     def url_for(self, request: Request) -> str:
@@ -95,7 +98,7 @@ def create(
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         to_thread.current_default_thread_limiter().total_tokens = INVENTORY_THREADS
-        work = (head.waiters.watch(), head.seen.keep_writing(), head.live.follow(), head.jobs.follow())
+        work = (head.waiters.watch(), head.seen.keep_writing(), head.live.follow(), head.jobs.follow(), head.rollouts.follow())
         tasks = [asyncio.create_task(each) for each in work]
         try:
             yield

@@ -90,27 +90,32 @@ def start(rollout: Rollout, nodes: Sequence[RolloutNode], known: Mapping[int, Kn
     return after
 
 
-def abort(rollout: Rollout, nodes: Sequence[RolloutNode], known: Mapping[int, Known], rules: Rules, why: str) -> Step:
-    """Begin no more nodes, send failed ones back, let those at work come to their end."""
+def abort(
+    rollout: Rollout,
+    nodes: Sequence[RolloutNode],
+    known: Mapping[int, Known],
+    rules: Rules,
+    why: str,
+    *,
+    back: bool = False,
+) -> Step:
+    """Begin no more nodes, send failed ones back (with `back` good ones too), let those at work come to their end."""
     ended = Step(_ended(rollout, "aborted", why), {node.node_id: node for node in nodes}, known, rules)
     ended.told.append(Told("rollout", "failed", f"aborted: {why}"))
+    if back:
+        for node in ended.at("good"):
+            unwanted = replace(node, reason="the rollout was taken back")
+            ended.move(rollouts_node.give_back(unwanted, ended.known_of(node), rules))
     _wind_up(ended)
     return ended
 
 
-def return_good(step_now: Step) -> None:
-    """Send nodes that are good at the target back too."""
-    for node in step_now.at("good"):
-        failed = replace(node, reason="the rollout was taken back")
-        step_now.move(rollouts_node.give_back(failed, step_now.known_of(node), step_now.rules))
-
-
 def retry(rollout: Rollout, nodes: Sequence[RolloutNode]) -> tuple[RolloutNode, ...]:
-    """The nodes that a resumed rollout tries again: those that failed, now as if their turn had just come."""
+    """The nodes that a rollout tries again when it goes on after a stop: those that failed, as if their turn came."""
     return tuple(
         replace(node, state="waiting", begun=None, ended=None, reason="", order_id=None)
         for node in nodes
-        if node.state in ("failed", "returned", "lost") and rollout.state in ("stopped", "paused")
+        if node.state in ("failed", "returned", "lost") and rollout.state == "stopped"
     )
 
 

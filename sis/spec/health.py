@@ -1,4 +1,4 @@
-"""What the cluster file says of running nodes: the checks that prove one healthy, windows, and the head's own limits."""
+"""What the cluster file says of running nodes: checks that prove one healthy, windows, and the head's own limits."""
 
 from __future__ import annotations
 
