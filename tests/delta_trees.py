@@ -13,10 +13,9 @@ from sis.image.kept import KeptStore
 from sis.image.reference import parse, resolve
 from sis.image.store import DocumentStore
 from sis.sync import engine
-from sis.sync.desired import lay_over
-from sis.sync.engine import Outcome
-from sis.sync.fetch import documents_of, open_source
-from sis.sync.model import LayerFile
+from sis.sync.desired import desired_tree
+from sis.sync.model import LayerFile, Outcome
+from sis.sync.source import documents_of, open_source
 from tests.sync_trees import Bench, age, make_bench, make_tree
 
 T1 = 1_700_000_000_000_000_000
@@ -137,9 +136,8 @@ class DeltaBench:
         state = self.bench.state
         kept = KeptStore(store or self.store, documents_of(state))
         found = resolve(kept, parse(reference))
-        manifest = kept.manifest(found.version.manifest)
-        source = open_source(kept, found.version_id, found.version, manifest)
-        want = lay_over(manifest, layer)
+        source = open_source(kept, found.version_id, found.version)
+        want = desired_tree(found.version.manifest, kept.manifest, layer)
         return engine.sync(self.root, want, policy=self.bench.policy, source=source, state=state, **options)  # type: ignore[arg-type]
 
     def back_to_one(self) -> None:

@@ -18,9 +18,8 @@ from sis.image.reference import parse, resolve
 from sis.image.store import LocalStore
 from sis.sync import engine
 from sis.sync.desired import DesiredTree, lay_over
-from sis.sync.engine import Outcome
-from sis.sync.fetch import ChunkSource
-from sis.sync.model import LayerFile
+from sis.sync.model import LayerFile, Outcome
+from sis.sync.source import ChunkSource
 from sis.system import process
 
 T0 = 1_600_000_000_123_456_789
@@ -127,14 +126,14 @@ class Bench:
 
     def source(self, reference: str = "image") -> ChunkSource:
         version = resolve(self.store, parse(reference)).version
-        return ChunkSource(self.store, self.store.manifest(version.manifest), self.store.table(version.table))
+        return ChunkSource.of(self.store, self.store.manifest(version.manifest), self.store.table(version.table))
 
     def want(self, reference: str = "image", layer: tuple[LayerFile, ...] = ()) -> DesiredTree:
-        return lay_over(self.source(reference).manifest, layer)
+        return lay_over(self.source(reference).content.manifest, layer)
 
     def sync(self, reference: str = "image", layer: tuple[LayerFile, ...] = (), **options: object) -> Outcome:
         source = self.source(reference)
-        want = lay_over(source.manifest, layer)
+        want = lay_over(source.content.manifest, layer)
         return engine.sync(self.root, want, policy=self.policy, source=source, state=self.state, **options)  # type: ignore[arg-type]
 
     def check(self, reference: str = "image", layer: tuple[LayerFile, ...] = (), **options: object) -> Outcome:

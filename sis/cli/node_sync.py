@@ -13,8 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from sis.image.reference import Resolved
-    from sis.sync.engine import Outcome
-    from sis.sync.model import Change, Totals
+    from sis.sync.model import Change, Outcome, Totals
     from sis.sync.rules import PathPolicy
 
 DEFAULT_STATE = Path("/var/lib/sis-node")
@@ -106,8 +105,8 @@ def _prepared(
     from sis.image.kept import KeptStore
     from sis.image.reference import parse, resolve
     from sis.image.store import open_store
-    from sis.sync.desired import lay_over
-    from sis.sync.fetch import documents_of, open_source
+    from sis.sync.desired import desired_tree
+    from sis.sync.source import documents_of, open_source
 
     if where is None and image is None and root in (None, Path("/")):
         yield _as_the_head_says(full, state)
@@ -123,13 +122,12 @@ def _prepared(
     store = KeptStore(open_store(where), documents_of(state_of(root, state)))
     try:
         resolved = resolve(store, parse(image), key=key)
-        manifest = store.manifest(resolved.version.manifest)
         yield (
             root,
             {
-                "want": lay_over(manifest),
+                "want": desired_tree(resolved.version.manifest, store.manifest),
                 "policy": _policy(policy, resolved),
-                "source": open_source(store, resolved.version_id, resolved.version, manifest),
+                "source": open_source(store, resolved.version_id, resolved.version),
                 "state": state_of(root, state),
                 "mounts": frozenset(mount.strip("/").encode("utf-8", "surrogateescape") for mount in mounts),
                 "full": full,

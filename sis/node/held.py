@@ -12,9 +12,9 @@ from sis.image.model import Version
 from sis.image.policy import Policy
 from sis.image.store import Store, open_store
 from sis.sync import engine
-from sis.sync.desired import DesiredTree, lay_over
-from sis.sync.engine import Observer, Outcome
-from sis.sync.fetch import ChunkSource, documents_of, open_source
+from sis.sync.desired import DesiredTree, desired_tree
+from sis.sync.model import Observer, Outcome
+from sis.sync.source import ChunkSource, documents_of, open_source
 from sis.wire import Desired
 
 ATTEMPTS = 12
@@ -82,7 +82,7 @@ def held_to(
     state: Path | None = None,
     attempts: int = ATTEMPTS,
 ) -> Held:
-    """Read the version and manifest `desired` names and lay the node's own files over it.
+    """The version `desired` names with the node's own files laid over it; manifest and content are read when needed.
 
     What is kept in `state` from earlier runs is not fetched again, and newer versions of it come as deltas. The image's
     ref, signed by the pinned key and no older than any seen before, must name that very version; every further read is
@@ -92,13 +92,12 @@ def held_to(
     store = KeptStore(remote, None if state is None else documents_of(state))
     _check_signature(store, desired, pinned_key)
     version = store.version(desired.version)
-    manifest = store.manifest(version.manifest)
     return Held(
         desired=desired,
         version=version,
-        want=lay_over(manifest, desired.layer),
+        want=desired_tree(version.manifest, store.manifest, desired.layer),
         policy=Policy(version.policy),
-        source=open_source(store, desired.version, version, manifest),
+        source=open_source(store, desired.version, version),
     )
 
 

@@ -23,7 +23,7 @@ from sis.node.config import BootConfig, NodeConfig, write_config
 from sis.node.connection import HeadConnection
 from sis.node.held import PATIENT_ATTEMPTS, Held, held_to
 from sis.node.progress import Teller, log_of, now, reason_of
-from sis.sync.engine import Outcome
+from sis.sync.model import Outcome
 from sis.wire import Hello, Report
 
 TARGET = Path("/target")

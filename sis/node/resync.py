@@ -14,7 +14,7 @@ from sis.node.config import NodeConfig
 from sis.node.connection import HeadConnection
 from sis.node.held import Held, held_to
 from sis.node.progress import Teller, log_of, now, reason_of
-from sis.sync.engine import Outcome
+from sis.sync.model import Outcome
 from sis.system import process
 from sis.wire import Report
 

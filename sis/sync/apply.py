@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from sis.image.model import ANY_MTIME, Entry, Kind
-from sis.sync.index import Row, row_of
-from sis.sync.observe import STAGE, Area
+from sis.sync.listing import Row, row_of
+from sis.sync.observe import Area
 from sis.sync.plan import Plan, Step
+from sis.sync.rules import STAGE
 from sis.sync.stage import Stage
 from sis.system.beneath import Beneath
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
+from typing import NamedTuple
 
 import msgspec
 from blake3 import blake3
 
 from sis.errors import SisError
-from sis.image.codec import show_path
+from sis.image.codec import digest_of, show_path
 from sis.image.model import ANY_MTIME, Chunk, Entry, Kind, Manifest, pack_chunks
 from sis.sync.model import LayerFile
 from sis.system.files import Xattrs
@@ -21,23 +22,46 @@ _LINKS_FOLLOWED_MAX = 40
 _KINDS = {"file": Kind.FILE, "dir": Kind.DIR, "symlink": Kind.SYMLINK}
 
 
-@dataclass(frozen=True)
-class DesiredTree:
-    """A whole tree to be equal to.
+_FORMAT = b"sis tree 1\n"
+"""In a tree's name; to be changed with what `lay_over` makes of the same manifest and layer."""
 
-    entries  by path, ascending; every parent of an entry is in it
-    blobs    content that is at hand (the layer's), by chunk digest
-    origins  by path, which renderer or site file made an entry of the layer
-    """
+
+class Laid(NamedTuple):
+    """What is in a desired tree."""
 
     entries: Mapping[bytes, Entry]
     blobs: Mapping[bytes, bytes]
     origins: Mapping[bytes, str]
 
+
+@dataclass(frozen=True)
+class DesiredTree:
+    """A whole tree to be equal to; what is in it is put together when it is first asked for.
+
+    digest  the tree's name: of manifest and layer, so that it is known before either is read
+    """
+
+    digest: bytes
+    make: Callable[[], Laid] = field(repr=False)
+
     @cached_property
-    def digest(self) -> bytes:
-        """BLAKE3-256 of all entries: the tree's name."""
-        return blake3(msgspec.msgpack.encode(tuple(self.entries.values()))).digest()
+    def _laid(self) -> Laid:
+        return self.make()
+
+    @property
+    def entries(self) -> Mapping[bytes, Entry]:
+        """By path, ascending; every parent of an entry is in it."""
+        return self._laid.entries
+
+    @property
+    def blobs(self) -> Mapping[bytes, bytes]:
+        """Content that is at hand (the layer's), by chunk digest."""
+        return self._laid.blobs
+
+    @property
+    def origins(self) -> Mapping[bytes, str]:
+        """By path, which renderer or site file made an entry of the layer."""
+        return self._laid.origins
 
 
 def lay_over(manifest: Manifest, layer: Sequence[LayerFile] = ()) -> DesiredTree:
@@ -48,6 +72,20 @@ def lay_over(manifest: Manifest, layer: Sequence[LayerFile] = ()) -> DesiredTree
 
     Raises SisError naming path and origin when a layer file cannot lie where it says.
     """
+    laid = _lay(manifest, layer)
+    return DesiredTree(_digest_of(digest_of(msgspec.msgpack.encode(manifest)), layer), lambda: laid)
+
+
+def desired_tree(digest: str, read: Callable[[str], Manifest], layer: Sequence[LayerFile] = ()) -> DesiredTree:
+    """`lay_over` for the manifest of this digest, which is read when it is needed; faults are raised then."""
+    return DesiredTree(_digest_of(digest, layer), lambda: _lay(read(digest), layer))
+
+
+def _digest_of(manifest: str, layer: Sequence[LayerFile]) -> bytes:
+    return blake3(_FORMAT + bytes.fromhex(manifest) + msgspec.msgpack.encode(tuple(layer))).digest()
+
+
+def _lay(manifest: Manifest, layer: Sequence[LayerFile]) -> Laid:
     entries = {entry.path: entry for entry in manifest.entries}
     blobs: dict[bytes, bytes] = {}
     origins: dict[bytes, str] = {}
@@ -62,7 +100,7 @@ def lay_over(manifest: Manifest, layer: Sequence[LayerFile] = ()) -> DesiredTree
         entries[path] = _entry_of(file, path, entries.get(path), blobs)
         origins[path] = file.origin
     in_order = {path: entries[path] for path in sorted(entries)} if layer else entries
-    return DesiredTree(MappingProxyType(in_order), MappingProxyType(blobs), MappingProxyType(origins))
+    return Laid(MappingProxyType(in_order), MappingProxyType(blobs), MappingProxyType(origins))
 
 
 def _entry_of(file: LayerFile, path: bytes, replaced: Entry | None, blobs: dict[bytes, bytes]) -> Entry:

@@ -9,17 +9,11 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 from sis.errors import Corrupt, SisError, Unreachable
-from sis.image.delta_read import Delta
-from sis.image.kept import KeptStore
-from sis.image.model import ChunkTable, Manifest, Version
-from sis.image.packs import Location, chunk_locations, decode
-from sis.image.store import Store
+from sis.image.packs import Location, decode
+from sis.sync.source import ChunkSource
 
 GAP_BYTES = 48 << 10
 """Bytes that are read and thrown away rather than asked around with a request of their own."""
@@ -30,59 +24,6 @@ _READERS = 3
 _DECODERS = 2
 _LEAVE_AFTER_S = 2.0
 """How long a reader that waits for its server is waited for when fetching is broken off."""
-
-
-@dataclass(frozen=True)
-class ChunkSource:
-    """Where content comes from: a store, and the manifest and chunk table of the version in it.
-
-    `delta` leads to it from the version the tree was last made equal to. `version_id` is given where that is kept.
-    """
-
-    store: Store
-    manifest: Manifest
-    table: ChunkTable
-    version_id: str | None = None
-    delta: Delta | None = None
-
-    @property
-    def notices(self) -> tuple[str, ...]:
-        """What there is to tell about how this source was opened, a sentence each."""
-        return tuple(self.store.notices) if isinstance(self.store, KeptStore) else ()
-
-    def settle(self, state: Path) -> None:
-        """The tree that remembers in `state` is equal to this version now: the next delta leads from it."""
-        if isinstance(self.store, KeptStore) and self.version_id is not None:
-            self.store.settle(self.version_id, documents_of(state))
-
-    @cached_property
-    def locations(self) -> dict[bytes, Location]:
-        """By chunk digest, where it lies in the packs."""
-        return chunk_locations(self.manifest, self.table)
-
-    def stored_bytes(self, digest: bytes) -> int:
-        """What fetching a chunk costs; 0 for one that is in no pack (fetching it says so)."""
-        location = self.locations.get(digest)
-        return location.stored if location else 0
-
-    def pack_name(self, number: int) -> str:
-        return f"packs/{self.table.packs[number].digest.hex()}"
-
-    def dictionary(self, number: int) -> bytes:
-        """The content of the zstd dictionary that a pack's frames need, b"" for none."""
-        digest = self.table.packs[number].dictionary
-        return self.store.dictionary(digest) if digest else b""
-
-
-def documents_of(state: Path) -> Path:
-    """Where versions, manifests and tables are kept for the tree that remembers in `state`."""
-    return state / "documents"
-
-
-def open_source(store: Store, version_id: str, version: Version, manifest: Manifest) -> ChunkSource:
-    """The content of a version, and the delta that leads to it if there is one. Raises what reading a table does."""
-    delta = store.delta(version_id) if isinstance(store, KeptStore) else None
-    return ChunkSource(store, manifest, store.table(version.table), version_id, delta)
 
 
 class Range(NamedTuple):

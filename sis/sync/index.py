@@ -10,7 +10,6 @@ to the clock (or ahead of it) when it was taken is not kept: a later change coul
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,15 +19,12 @@ from typing import TypeVar
 import msgspec
 
 from sis.image.model import Entry
-from sis.system.files import atomic_write, make_dirs
+from sis.sync.listing import Listing, Row
+from sis.system.files import Xattrs, atomic_write, make_dirs
 
-FORMAT = 1
+FORMAT = 2
 RACY_NS = 25_000_000
 """Coarser than any kernel's ctime ticks (10 ms at 100 Hz)."""
-
-Row = tuple[int, int, int, int, int, int, int, int]
-"""inode, device, size, mtime_ns, ctime_ns, mode with type, uid, gid"""
-
 
 _INDEX = "index"
 _INTENT = "intent"
@@ -37,14 +33,42 @@ _TREE_PREFIX = "tree-"
 log = logging.getLogger(__name__)
 
 
-class _IndexFile(msgspec.Struct, array_like=True):
+class Still(msgspec.Struct, array_like=True, frozen=True):
+    """What lets a walk say that nothing changed, without the desired tree at hand (`still`).
+
+    It is there only where every held path that is on the disk has its row in a listing.
+
+    terms      digest of all that the verdict depends on besides the tree: policy, mounts, kernels
+    entries    how many entries the desired tree has
+    notices    what a person was told
+    aside      by directory, names a listing leaves out and whether they are directories: ignored, the node's own, …
+    mounts     mount points the walk met, held or not
+    uncrossed  those among them that are not held
+    absent     desired paths that are not there
+    restless   directories whose time is not held, with their xattrs
+    """
+
+    terms: bytes
+    entries: int
+    notices: tuple[str, ...]
+    aside: dict[bytes, dict[bytes, bool]]
+    mounts: tuple[bytes, ...]
+    uncrossed: tuple[bytes, ...]
+    absent: tuple[bytes, ...]
+    restless: dict[bytes, Xattrs]
+
+
+class Index(msgspec.Struct, array_like=True, frozen=True):
+    """The file `index`. `listings` by directory; the others as in `Remembered`."""
+
     format: int
     tree: bytes
     owned: tuple[bytes, ...]
     absent: tuple[bytes, ...]
     kernels: tuple[str, ...]
     retained: tuple[str, ...]
-    rows: dict[bytes, Row]
+    listings: dict[bytes, Listing]
+    still: Still | None
 
 
 class _TreeFile(msgspec.Struct, array_like=True):
@@ -52,7 +76,7 @@ class _TreeFile(msgspec.Struct, array_like=True):
     entries: tuple[Entry, ...]
 
 
-_File = TypeVar("_File", _IndexFile, _TreeFile)
+_File = TypeVar("_File", Index, _TreeFile)
 
 
 @dataclass(frozen=True)
@@ -66,7 +90,8 @@ class Remembered:
     absent    paths of policy `node` of the applied tree that were never placed
     kernels   kernel releases the applied tree has
     retained  kernel releases kept although the applied tree has not
-    rows      by path: the lstat of what was verified to equal its entry in `applied`
+    listings  by directory, the lstat of what was verified to equal its entry in `applied`
+    still     what makes a short answer of it, if that is possible
     """
 
     tree: bytes = b""
@@ -76,20 +101,8 @@ class Remembered:
     absent: frozenset[bytes] = frozenset()
     kernels: tuple[str, ...] = ()
     retained: tuple[str, ...] = ()
-    rows: Mapping[bytes, Row] = field(default_factory=dict)
-
-
-def row_of(found: os.stat_result) -> Row:
-    return (
-        found.st_ino,
-        found.st_dev,
-        found.st_size,
-        found.st_mtime_ns,
-        found.st_ctime_ns,
-        found.st_mode,
-        found.st_uid,
-        found.st_gid,
-    )
+    listings: Mapping[bytes, Listing] = field(default_factory=dict)
+    still: Still | None = None
 
 
 def is_settled(row: Row, now_ns: int) -> bool:
@@ -102,12 +115,22 @@ def wait_until_settled() -> None:
     time.sleep((RACY_NS + 2_000_000) / 1e9)
 
 
-def load(state: Path, tree: bytes, entries: Mapping[bytes, Entry]) -> Remembered:
-    """What the state directory `state` remembers. (`tree`, `entries`) is the desired tree, often the one applied.
+def read(state: Path) -> Index | None:
+    """The index of the state directory `state`. One that cannot be read back is as good as none."""
+    return _read(state / _INDEX, Index)
 
-    A file that cannot be read back is as good as none: every path is then verified by its content.
+
+def has_intent(state: Path) -> bool:
+    """Whether a run did not come to its end."""
+    return (state / _INTENT).exists()
+
+
+def load(state: Path, index: Index | None, tree: bytes, entries: Mapping[bytes, Entry]) -> Remembered:
+    """What the state directory `state` remembers, `index` having been read from it.
+
+    (`tree`, `entries`) is the desired tree, often the one applied. Where the entries cannot be read back, every path is
+    verified by its content.
     """
-    index = _read(state / _INDEX, _IndexFile)
     intent = _read(state / _INTENT, _TreeFile)
     intended = {entry.path: entry for entry in intent.entries} if intent else {}
     if index is None:
@@ -126,7 +149,8 @@ def load(state: Path, tree: bytes, entries: Mapping[bytes, Entry]) -> Remembered
         absent=frozenset(index.absent),
         kernels=index.kernels,
         retained=index.retained,
-        rows=index.rows,
+        listings=index.listings,
+        still=index.still,
     )
 
 
@@ -142,14 +166,15 @@ def save(state: Path, remembered: Remembered) -> None:
     tree = _tree_path(state, remembered.tree)
     if not tree.exists():
         _write(tree, _TreeFile(FORMAT, tuple(remembered.applied.values())))
-    index = _IndexFile(
+    index = Index(
         format=FORMAT,
         tree=remembered.tree,
         owned=tuple(sorted(remembered.owned)),
         absent=tuple(sorted(remembered.absent)),
         kernels=remembered.kernels,
         retained=remembered.retained,
-        rows=dict(remembered.rows),
+        listings=dict(remembered.listings),
+        still=remembered.still,
     )
     _write(state / _INDEX, index)
     (state / _INTENT).unlink(missing_ok=True)
@@ -162,7 +187,7 @@ def _tree_path(state: Path, digest: bytes) -> Path:
     return state / f"{_TREE_PREFIX}{digest.hex()[:32]}"
 
 
-def _write(path: Path, value: _IndexFile | _TreeFile) -> None:
+def _write(path: Path, value: Index | _TreeFile) -> None:
     make_dirs(path.parent, mode=0o700)
     atomic_write(path, msgspec.msgpack.encode(value), mode=0o600)
 

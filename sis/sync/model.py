@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -48,3 +49,24 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     bytes_local: int = 0
     """Content bytes taken from what the node already had."""
     bytes_written: int = 0
+
+
+Observer = Callable[[int, int], None]
+"""Told (bytes of content done, bytes in all)."""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found (check, dry run) or done (sync).
+
+    in_sync        check: nothing differs; sync: nothing differs any more. Policy `report` does not count
+    boot_changed   kernels, initrds or anything else below /boot is among the changes
+    reboot_needed  the tree is the running system, and its kernel, initrd, C library or init was changed
+    notices        a sentence each, for people
+    """
+
+    changes: tuple[Change, ...] = ()
+    totals: Totals = Totals()
+    in_sync: bool = True
+    boot_changed: bool = False
+    reboot_needed: bool = False
+    notices: tuple[str, ...] = ()

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
+import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from blake3 import blake3
 
 from sis.image.model import HOLE, Entry, Kind
-from sis.sync.index import Row, row_of
+from sis.sync.listing import Listing, Row, packed, place_of, row_of
+from sis.sync.rules import STAGE
 from sis.system.beneath import Beneath
 from sis.system.files import Xattrs, read_xattrs
-
-STAGE = b".sis-stage"
-"""Our own directory at the top of each file system we write to; never part of what is looked at."""
 
 _KINDS = {
     stat.S_IFREG: Kind.FILE,
@@ -74,8 +71,8 @@ class Observed:
 
     found      by path, every path looked at, in no order
     shared     by inode (device, number), the paths of everything but directories with more than one name
-    passed     paths that were left alone with all below them: ignored, or our own
-    uncrossed  mount points of file systems that are not held
+    passed     paths that were left alone with all below them: ignored, or our own; whether they are directories
+    uncrossed  mount points of file systems that are not held; whether they are directories
     areas      the held file systems, the root's first
     started_ns the clock before the first lstat
     looked_at  how many paths were not as remembered, so that they were looked at closely
@@ -83,8 +80,8 @@ class Observed:
 
     found: Mapping[bytes, Found]
     shared: Mapping[tuple[int, int], tuple[bytes, ...]]
-    passed: frozenset[bytes]
-    uncrossed: frozenset[bytes]
+    passed: Mapping[bytes, bool]
+    uncrossed: Mapping[bytes, bool]
     areas: tuple[Area, ...]
     started_ns: int
     looked_at: int = 0
@@ -105,28 +102,33 @@ def observe(
     *,
     candidates: tuple[Mapping[bytes, Entry], ...],
     applied: Mapping[bytes, Entry],
-    rows: Mapping[bytes, Row],
+    listings: Mapping[bytes, Listing],
     passes: Callable[[bytes], bool],
     mounts: frozenset[bytes] = frozenset(),
     mounted: frozenset[bytes] = frozenset(),
 ) -> Observed:
-    """Walk `tree`; `rows` are trusted to say that a path equals its entry in `applied`.
+    """Walk `tree`; `listings` are trusted to say that a path equals its entry in `applied`.
 
     candidates  trees whose entries a path's content is compared with where it is not trusted, the likeliest first
     passes      whether a path (and all below) is not to be looked at
     mounts      mount points below the root that are held; the walk stays out of the others
-    mounted     mount points that are there (`mount_points_below`); those of another device are seen anyway
+    mounted     mount points that are there (`mounts.mount_points_below`); those of another device are seen anyway
     """
     started_ns = time.time_ns()
     walk = _Walk(tree, candidates[0], mounts, mounted, passes)
     found: dict[bytes, Found] = {}
     suspects: list[tuple[bytes, os.stat_result]] = []
     names: dict[tuple[int, int], list[bytes]] = {}
+    listing_of: bytes | None = None
+    trusted: frozenset[bytes] = frozenset()
     for path, status in walk.entries():
         row = row_of(status)
         if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
             names.setdefault((row[1], row[0]), []).append(path)
-        if rows.get(path) == row and (entry := applied.get(path)) is not None:
+        directory, name = place_of(path)
+        if directory != listing_of:
+            listing_of, trusted = directory, frozenset(listings.get(directory, ()))
+        if trusted and _packed(name, row) in trusted and (entry := applied.get(path)) is not None:
             found[path] = Found(entry, row)
         else:
             suspects.append((path, status))
@@ -134,23 +136,19 @@ def observe(
     return Observed(
         found=found,
         shared={inode: tuple(sorted(paths)) for inode, paths in names.items() if len(paths) > 1},
-        passed=frozenset(walk.passed),
-        uncrossed=frozenset(walk.uncrossed),
+        passed=walk.passed,
+        uncrossed=walk.uncrossed,
         areas=tuple(sorted(walk.areas, key=lambda area: (area.mount != b".", -len(area.mount)))),
         started_ns=started_ns,
         looked_at=len(suspects),
     )
 
 
-def mount_points_below(root: Path) -> frozenset[bytes]:
-    """Every mount point below `root`, relative to it; empty where /proc is not there to ask."""
+def _packed(name: bytes, row: Row) -> bytes:
     try:
-        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
-    except FileNotFoundError:
-        return frozenset()
-    top = os.fsencode(root.resolve()).rstrip(b"/") + b"/"
-    points = (_unescaped(line.split(b" ")[4]) for line in lines)
-    return frozenset(point[len(top) :] for point in points if point.startswith(top) and point != top)
+        return packed(name, row)
+    except struct.error:
+        return b""
 
 
 def content_matches(handle: int, entry: Entry) -> bool:
@@ -201,8 +199,8 @@ class _Walk:
         mounted: frozenset[bytes],
         passes: Callable[[bytes], bool],
     ) -> None:
-        self.passed: list[bytes] = []
-        self.uncrossed: list[bytes] = []
+        self.passed: dict[bytes, bool] = {}
+        self.uncrossed: dict[bytes, bool] = {}
         self.areas: list[Area] = []
         self._tree = tree
         self._wanted = wanted
@@ -229,7 +227,7 @@ class _Walk:
                     for member in members:
                         path = prefix + os.fsencode(member.name)
                         if is_top and self._is_of_the_file_system(path, path[len(prefix) :]):
-                            self.passed.append(path)
+                            self.passed[path] = member.is_dir(follow_symlinks=False)
                             continue
                         try:
                             status = member.stat(follow_symlinks=False)
@@ -237,10 +235,10 @@ class _Walk:
                             continue
                         is_mount = status.st_dev != device or path in mounted
                         if is_mount and path not in self._mounts:
-                            self.uncrossed.append(path)
+                            self.uncrossed[path] = stat.S_ISDIR(status.st_mode)
                             continue
                         if passes(path):
-                            self.passed.append(path)
+                            self.passed[path] = stat.S_ISDIR(status.st_mode)
                             continue
                         yield path, status
                         if stat.S_ISDIR(status.st_mode):
@@ -325,7 +323,3 @@ def _chunks_among(handle: int, size: int, known: Iterable[Entry]) -> bytes:
                 return entry.chunks
             tried.append(entry.chunks)
     return b""
-
-
-def _unescaped(point: bytes) -> bytes:
-    return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), point)

@@ -17,8 +17,9 @@ from blake3 import blake3
 
 from sis.image.codec import RUN_BYTES
 from sis.image.model import ANY_MTIME, HOLE, Entry, Kind
-from sis.sync.observe import STAGE, Area, Observed, is_zero, run_matches
+from sis.sync.observe import Area, Observed, is_zero, run_matches
 from sis.sync.plan import NewFile, Part
+from sis.sync.rules import STAGE
 from sis.system.beneath import Beneath, set_metadata_of
 
 COPIED_BY_KERNEL_BYTES_MIN = 1 << 20

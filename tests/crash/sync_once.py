@@ -10,7 +10,7 @@ from sis.image.reference import parse, resolve
 from sis.image.store import LocalStore
 from sis.sync import engine
 from sis.sync.desired import lay_over
-from sis.sync.fetch import ChunkSource
+from sis.sync.source import ChunkSource
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     store = LocalStore(Path(where))
     version = resolve(store, parse(reference)).version
     manifest = store.manifest(version.manifest)
-    source = ChunkSource(store, manifest, store.table(version.table))
+    source = ChunkSource.of(store, manifest, store.table(version.table))
     engine.sync(Path(root), lay_over(manifest), policy=Policy(), source=source, state=Path(state))
 
 

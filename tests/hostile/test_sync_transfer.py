@@ -15,8 +15,9 @@ import pytest
 
 from sis.errors import Corrupt, Locked, NoSpace, NotFound, Refused, SisError, Unreachable
 from sis.image.remote import HttpStore, Limits
-from sis.sync import engine
-from sis.sync.fetch import ChunkSource
+from sis.sync import engine, mend
+from sis.sync.model import Outcome
+from sis.sync.source import ChunkSource
 from sis.system import process
 from tests.store_servers import Handler, serving
 from tests.sync_trees import Bench, age, loop_mount, make_bench, rsync_differences
@@ -44,7 +45,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 
 def packs_of(bench: Bench, reference: str) -> list[Path]:
-    return [bench.store.path / "packs" / pack.digest.hex() for pack in bench.source(reference).table.packs]
+    return [bench.store.path / "packs" / pack.digest.hex() for pack in bench.source(reference).content.table.packs]
 
 
 def flip_bit(pack: Path) -> None:
@@ -105,18 +106,18 @@ def test_what_was_fetched_before_a_fault_is_not_fetched_again(tmp_path: Path) ->
 
 
 @pytest.fixture
-def remote(tmp_path: Path) -> Iterator[tuple[Bench, Path, Callable[..., engine.Outcome], object]]:
+def remote(tmp_path: Path) -> Iterator[tuple[Bench, Path, Callable[..., Outcome], object]]:
     """A root synced over HTTP from a server that can be told to misbehave."""
     bench, tree = versions(tmp_path, files=60)
     with serving(bench.store.path) as server:
         server.only = "packs/"
         stores = []
 
-        def sync(attempts: int = 3) -> engine.Outcome:
+        def sync(attempts: int = 3) -> Outcome:
             store = HttpStore(server.url, limits=Limits(connect_s=2, read_s=2, attempts=attempts, backoff_s=0.01))
             stores.append(store)
             local = bench.source("image@2")
-            source = ChunkSource(store, local.manifest, local.table)
+            source = ChunkSource.of(store, local.content.manifest, local.content.table)
             want = bench.want("image@2")
             return engine.sync(bench.root, want, policy=bench.policy, source=source, state=bench.state)
 
@@ -224,13 +225,13 @@ def test_a_local_source_that_changed_after_the_plan_is_fetched_instead(
     bench, tree = versions(tmp_path)
     bench.sync("image@2")
     (bench.root / "d/0").rename(bench.root / "d/moved")
-    really = engine._make_ready
+    really = mend._make_ready
 
     def spoil_first(*given: object) -> int:
         (bench.root / "d/moved").write_bytes(b"gone")
         return really(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(engine, "_make_ready", spoil_first)
+    monkeypatch.setattr(mend, "_make_ready", spoil_first)
     planned = bench.sync("image@2", dry_run=True).totals
     assert planned.bytes_fetched == 0
     outcome = bench.sync("image@2")
@@ -275,7 +276,7 @@ def test_the_prediction_is_close(tmp_path: Path) -> None:
 def _predicted_by(bench: Bench) -> int:
     needed: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "must_fit", lambda _tree, needs, _stage: needed.append(needs[0].size_bytes))
+        patch.setattr(mend, "must_fit", lambda _tree, needs, _stage: needed.append(needs[0].size_bytes))
         bench.sync("image@2")
     return needed[0]
 
@@ -326,7 +327,7 @@ def test_a_really_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         bench.root.mkdir()
         bench.sync("image@1")
         before = contents(bench.root)
-        monkeypatch.setattr(engine, "must_fit", lambda *_: None)
+        monkeypatch.setattr(mend, "must_fit", lambda *_: None)
         with pytest.raises(NoSpace, match="No space left on device"):
             bench.sync("image@2")
         assert contents(bench.root) == before
@@ -362,7 +363,7 @@ def test_an_immutable_file_is_named(tmp_path: Path) -> None:
 def test_a_second_sync_of_one_root_is_told_who_is_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench, _tree = versions(tmp_path)
     told: list[SisError] = []
-    really = engine._make_ready
+    really = mend._make_ready
 
     def meanwhile(*given: object) -> int:
         for state in (bench.state, tmp_path / "elsewhere"):
@@ -371,7 +372,7 @@ def test_a_second_sync_of_one_root_is_told_who_is_at_work(tmp_path: Path, monkey
             told.append(caught.value)
         return really(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(engine, "_make_ready", meanwhile)
+    monkeypatch.setattr(mend, "_make_ready", meanwhile)
     assert bench.sync("image@2").in_sync
     assert f"process {os.getpid()}" in told[0].message
     assert f"sync of {bench.root}" in told[0].message
@@ -404,7 +405,7 @@ def test_a_store_that_stalls_does_not_hold_up_the_end(tmp_path: Path, monkeypatc
         yield b""
 
     source = bench.source()
-    assert len(source.table.packs) == 2
+    assert len(source.content.table.packs) == 2
     monkeypatch.setattr(source.store, "read", read)
     started = time.monotonic()
     with pytest.raises(Unreachable, match="gone"):

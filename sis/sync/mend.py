@@ -1,0 +1,214 @@
+"""The whole story of a sync that has something to look into: survey, plan, make ready, put in place, remember."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import resource
+from collections.abc import Callable
+
+import msgspec
+
+from sis.image.codec import show_path
+from sis.sync import index
+from sis.sync.apply import apply
+from sis.sync.compare import compare
+from sis.sync.deltas import DeltaUse
+from sis.sync.desired import DesiredTree
+from sis.sync.faults import explained, fault_of
+from sis.sync.fetch import Fetching
+from sis.sync.index import Index
+from sis.sync.locate import locate
+from sis.sync.model import Observer, Outcome, Totals
+from sis.sync.observe import observe
+from sis.sync.plan import LocalContent, Plan, make_plan
+from sis.sync.remember import Survey, remember, remember_what_was_verified
+from sis.sync.rules import Conditions, Rules
+from sis.sync.source import ChunkSource
+from sis.sync.space import must_fit
+from sis.sync.stage import Stage
+from sis.system.beneath import Beneath
+
+_OUT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
+def look(
+    tree: Beneath,
+    want: DesiredTree,
+    given: Conditions,
+    remembered: Index | None,
+    *,
+    source: ChunkSource | None = None,
+    full: bool = False,
+) -> Outcome:
+    """Say what differs; see `engine.check`."""
+    survey = _survey(tree, want, given, remembered, full)
+    by_delta = _by_delta(tree, survey, source)
+    plan = _plan(tree, want, survey, source, by_delta)
+    remember_what_was_verified(want, survey)
+    if source is not None and survey.comparison.in_sync:
+        source.settle(given.state)
+    return _told(plan, survey, source, by_delta)
+
+
+def make_equal(
+    tree: Beneath,
+    want: DesiredTree,
+    given: Conditions,
+    remembered: Index | None,
+    *,
+    source: ChunkSource,
+    full: bool = False,
+    observe: Observer | None = None,
+) -> Outcome:
+    """Mend what differs; see `engine.sync`. The caller sees to it that nobody else does at the same time."""
+    _allow_many_open_files()
+    with explained("looking at the tree"):
+        survey = _survey(tree, want, given, remembered, full)
+        by_delta = _by_delta(tree, survey, source)
+        plan = _plan(tree, want, survey, source, by_delta)
+    with Stage(tree, survey.observed, _progress(plan, observe)) as stage:
+        with explained("preparing the staging directory"):
+            stage.keep_only(plan.files)
+            must_fit(tree, plan.needs, stage)
+        if plan.is_empty:
+            stage.discard()
+            remember_what_was_verified(want, survey)
+            source.settle(given.state)
+            return _told(plan, survey, source, by_delta)
+        fetched = _make_ready(stage, plan, want, source, by_delta)
+        index.intend(given.state, (want.entries[path] for path in survey.comparison.node_paths))
+        with explained("putting the new files in place"):
+            applied = apply(tree, plan, stage, survey.observed.areas)
+        with explained("looking at what was placed"):
+            changed_meanwhile = remember(tree, want, survey, applied)
+    source.settle(given.state)
+    totals = _final_totals(plan, stage, fetched, by_delta)
+    told = _told(plan, survey, source, by_delta)
+    return _done(told, survey, totals, (*changed_meanwhile, *applied.not_empty))
+
+
+def _survey(tree: Beneath, want: DesiredTree, given: Conditions, found: Index | None, full: bool) -> Survey:
+    remembered = index.load(given.state, found, want.digest, want.entries)
+    placed = (remembered.applied, remembered.intended)
+    rules = Rules(given, want.entries, placed=placed)
+    observed = observe(
+        tree,
+        candidates=(want.entries, *placed),
+        applied=remembered.applied,
+        listings={} if full else remembered.listings,
+        passes=rules.passes,
+        mounts=given.mounts,
+        mounted=given.mounted,
+    )
+    comparison = compare(want.entries, observed, rules, remembered, retain=given.retain, live=given.live)
+    return Survey(given, rules, remembered, observed, comparison)
+
+
+def _by_delta(tree: Beneath, survey: Survey, source: ChunkSource | None) -> DeltaUse | None:
+    if source is None or source.delta is None or not survey.comparison.to_do:
+        return None
+    return DeltaUse(source.delta, tree, survey.observed, source.stored_bytes)
+
+
+def _plan(
+    tree: Beneath, want: DesiredTree, survey: Survey, source: ChunkSource | None, by_delta: DeltaUse | None
+) -> Plan:
+    comparison = survey.comparison
+    local = locate(tree, survey.observed, comparison, want.blobs) if source and comparison.to_do else _NOWHERE
+    stored_bytes = by_delta.cost if by_delta else source.stored_bytes if source else _unknown
+    plan = make_plan(want.entries, survey.observed, comparison, survey.rules, local, want.blobs, stored_bytes)
+    if by_delta is None:
+        return plan
+    delta_bytes, chunk_bytes = by_delta.estimate(plan.to_fetch)
+    totals = msgspec.structs.replace(plan.totals, bytes_fetched=delta_bytes + chunk_bytes, bytes_delta=delta_bytes)
+    return dataclasses.replace(plan, totals=totals)
+
+
+def _make_ready(stage: Stage, plan: Plan, want: DesiredTree, source: ChunkSource, by_delta: DeltaUse | None) -> int:
+    """Stage every new file: from this node, from the layer, by the delta, and the rest fetched as chunks.
+
+    Returns the bytes of these chunks.
+
+    Out of room or with a disk error the staging directories are removed; after any other fault they are kept, so that
+    the next run goes on from there.
+    """
+    fetching = None
+    try:
+        stage.make(plan.files, want.blobs)
+        if stage.missing and by_delta is not None:
+            with contextlib.closing(by_delta.make(stage.missing)) as made:
+                for digest, data in made:
+                    stage.put(digest, data)
+        if stage.missing:
+            fetching = Fetching(source, stage.missing)
+            with contextlib.closing(iter(fetching)) as arrived:
+                for digest, data in arrived:
+                    stage.put(digest, data)
+    except OSError as error:
+        if error.errno in _OUT_OF_ROOM:
+            with contextlib.suppress(OSError):
+                stage.discard()
+        raise fault_of(error, "making new files ready") from error
+    return fetching.bytes_fetched if fetching else 0
+
+
+def _progress(plan: Plan, observer: Observer | None) -> Callable[[int], None]:
+    if observer is None:
+        return lambda _: None
+    done, total = 0, plan.totals.bytes_written
+
+    def moved(size: int) -> None:
+        nonlocal done
+        done += size
+        observer(min(done, total), total)
+
+    return moved
+
+
+def _final_totals(plan: Plan, stage: Stage, fetched: int, by_delta: DeltaUse | None) -> Totals:
+    counts = stage.counts
+    delta_bytes = by_delta.bytes_fetched if by_delta else 0
+    return msgspec.structs.replace(
+        plan.totals,
+        bytes_fetched=fetched + delta_bytes,
+        bytes_delta=delta_bytes,
+        bytes_local=counts.local + counts.resumed,
+        bytes_written=counts.written,
+    )
+
+
+def _told(plan: Plan, survey: Survey, source: ChunkSource | None, by_delta: DeltaUse | None) -> Outcome:
+    of_source = source.notices if source and plan.to_fetch else ()
+    of_delta = by_delta.notices() if by_delta else ()
+    return Outcome(
+        changes=plan.changes,
+        totals=plan.totals,
+        in_sync=survey.comparison.in_sync,
+        boot_changed=plan.boot_changed,
+        reboot_needed=survey.given.live and plan.reboot_worthy,
+        notices=(*survey.comparison.notices, *of_source, *of_delta),
+    )
+
+
+def _done(told: Outcome, survey: Survey, totals: Totals, changed_meanwhile: tuple[bytes, ...]) -> Outcome:
+    notices = [f"{show_path(path)} was changed by someone else meanwhile: run it again" for path in changed_meanwhile]
+    unmended = any(difference.action == "keep" for difference in survey.comparison.told)
+    return msgspec.structs.replace(
+        told, totals=totals, in_sync=not changed_meanwhile and not unmended, notices=(*told.notices, *notices)
+    )
+
+
+def _allow_many_open_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < 8192:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, hard) if hard >= 0 else 8192, hard))
+
+
+def _unknown(_digest: bytes) -> int:
+    return 0
+
+
+_NOWHERE = LocalContent({}, {})

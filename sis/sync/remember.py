@@ -1,0 +1,167 @@
+"""What is remembered after a run: the lstat of all that was verified, and what makes a short answer of the next one."""
+
+from __future__ import annotations
+
+import logging
+import stat
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sis.image.model import Kind
+from sis.sync import index
+from sis.sync.apply import Applied, is_as_desired
+from sis.sync.compare import Comparison, kernel_of
+from sis.sync.desired import DesiredTree
+from sis.sync.index import Remembered, Still, is_settled
+from sis.sync.listing import Listing, Row, listed, place_of, row_of
+from sis.sync.observe import Observed
+from sis.sync.rules import STAGE, Conditions, Rules, parents_of
+from sis.sync.still import known_mounts
+from sis.system.beneath import Beneath
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All that is known before anything is decided."""
+
+    given: Conditions
+    rules: Rules
+    remembered: Remembered
+    observed: Observed
+    comparison: Comparison
+
+
+def remember(tree: Beneath, want: DesiredTree, survey: Survey, applied: Applied) -> tuple[bytes, ...]:
+    """Write the index of the tree as it is now. Returns paths that someone changed while we worked."""
+    index.wait_until_settled()
+    now_ns = time.time_ns()
+    rows = _verified_rows(want, survey)
+    odd: list[bytes] = []
+    named_often = {path for paths in survey.observed.shared.values() for path in paths}
+    named_often.update(path for path in applied.placed if want.entries[path].link)
+    disturbed = {parent for change in survey.comparison.to_do for parent in parents_of(change.path)[:1]}
+    disturbed.update(area.mount for area in survey.observed.areas)
+    for path in {*applied.placed, *disturbed, *(named_often & rows.keys())}:
+        entry = want.entries.get(path)
+        before = rows.pop(path, None)
+        if entry is None or (path not in applied.placed and before is None):
+            continue
+        try:
+            status = tree.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            odd.append(path)
+            continue
+        row = row_of(status)
+        holds_mtime = entry.kind is not Kind.DIR or survey.rules.holds_mtime(path)
+        known = applied.placed.get(path) or before
+        assert known is not None
+        moves = entry.kind is Kind.DIR or path in named_often
+        is_same = row[:2] == known[:2] if moves else row == known
+        if not is_same or not is_as_desired(status, entry, mtime=holds_mtime):
+            odd.append(path)
+        elif is_settled(row, now_ns):
+            rows[path] = row
+    _save(want, survey, rows, is_equal=not odd and not applied.not_empty)
+    return tuple(sorted(odd))
+
+
+def remember_what_was_verified(want: DesiredTree, survey: Survey) -> None:
+    """After a run that changed nothing: keep the lstat of what had to be read, so that it is not read again.
+
+    The tree becomes the one applied only if nothing is left to do for it.
+    """
+    remembered, comparison = survey.remembered, survey.comparison
+    is_equal = comparison.in_sync and not comparison.told
+    if remembered.tree != want.digest and not is_equal:
+        return
+    try:
+        _save(want, survey, _verified_rows(want, survey), is_equal=is_equal)
+    except OSError as error:
+        log.warning("%s: %s; what was verified now is verified again next time", survey.given.state, error.strerror)
+
+
+def _verified_rows(want: DesiredTree, survey: Survey) -> dict[bytes, Row]:
+    observed, comparison, rules = survey.observed, survey.comparison, survey.rules
+    differing = {difference.path for difference in (*comparison.to_do, *comparison.told)}
+    applied = survey.remembered.applied
+    rows = {}
+    for path, found in observed.found.items():
+        if path in want.entries and path not in differing and path not in comparison.owned:
+            is_remembered = found.entry is applied.get(path)
+            if (is_remembered or is_settled(found.row, observed.started_ns)) and rules.verb(path) != "ignore":
+                rows[path] = found.row
+    return rows
+
+
+def _save(want: DesiredTree, survey: Survey, rows: dict[bytes, Row], *, is_equal: bool) -> None:
+    """Write the index, unless it says all this already. `is_equal`: nothing is left to do or to tell."""
+    comparison, before = survey.comparison, survey.remembered
+    found = survey.observed.found
+    directories = [path for path, entry in want.entries.items() if entry.kind is Kind.DIR]
+    walked = (path for path in directories if path in rows or (path in found and stat.S_ISDIR(found[path].row[5])))
+    listings = listed(rows, walked)
+    remembered = Remembered(
+        tree=want.digest,
+        applied=want.entries,
+        intended=before.intended,
+        owned=comparison.owned,
+        absent=comparison.absent,
+        kernels=comparison.kernels,
+        retained=comparison.retained,
+        listings=listings,
+        still=_still(want, survey, rows, listings) if is_equal else None,
+    )
+    if before.intended or before.tree != want.digest or remembered != before:
+        index.save(survey.given.state, remembered)
+
+
+def _still(
+    want: DesiredTree, survey: Survey, rows: Mapping[bytes, Row], listings: Mapping[bytes, Listing]
+) -> Still | None:
+    """What the next walk needs to tell that nothing changed; None if there is something a walk cannot tell."""
+    observed, comparison, rules = survey.observed, survey.comparison, survey.rules
+    entries = want.entries
+    if sum(map(len, listings.values())) != len(rows):
+        return None
+    aside: dict[bytes, dict[bytes, bool]] = {}
+
+    def leave_aside(path: bytes, is_directory: bool) -> None:
+        directory, name = place_of(path)
+        if name != STAGE:
+            aside.setdefault(directory, {})[name] = is_directory
+
+    removed = {difference.path for difference in comparison.to_do if difference.want is None}
+    for path, is_directory in (*observed.passed.items(), *observed.uncrossed.items()):
+        leave_aside(path, is_directory)
+    for path, here in observed.found.items():
+        if path in rows or path in removed:
+            continue
+        is_left = path in comparison.owned or (path in entries and rules.verb(path) == "ignore")
+        if not is_left and (path in entries or kernel_of(path) not in comparison.retained):
+            return None
+        leave_aside(path, stat.S_ISDIR(here.row[5]))
+    absent = []
+    for path in entries.keys() - rows.keys() - observed.found.keys():
+        if path in comparison.owned:
+            leave_aside(path, is_directory=False)
+        elif rules.verb(path) != "ignore" and not observed.is_unreachable(path):
+            if path not in comparison.absent:
+                return None
+            absent.append(path)
+    return Still(
+        terms=survey.given.terms,
+        entries=len(entries),
+        notices=comparison.notices,
+        aside=aside,
+        mounts=tuple(sorted(known_mounts(survey.given.mounted, aside, listings))),
+        uncrossed=tuple(sorted(observed.uncrossed)),
+        absent=tuple(sorted(absent)),
+        restless={
+            path: entry.xattrs
+            for path, entry in entries.items()
+            if entry.kind is Kind.DIR and path in rows and not rules.holds_mtime(path)
+        },
+    )

@@ -1,0 +1,97 @@
+"""Where content comes from: a version in a store. Its manifest, chunk table and delta are read when first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from sis.image.kept import KeptStore
+from sis.image.model import ChunkTable, Manifest, Version
+from sis.image.store import Store
+
+if TYPE_CHECKING:
+    from sis.image.delta_read import Delta
+    from sis.image.packs import Location
+
+
+class Content(NamedTuple):
+    """What a version's chunks are and where they lie. `delta` leads to it from what the tree was last made equal to."""
+
+    manifest: Manifest
+    table: ChunkTable
+    delta: Delta | None = None
+
+
+@dataclass(frozen=True)
+class ChunkSource:
+    """A version of a store. `version_id` is given where the store keeps its documents."""
+
+    store: Store
+    open: Callable[[], Content] = field(repr=False)
+    version_id: str | None = None
+
+    @classmethod
+    def of(cls, store: Store, manifest: Manifest, table: ChunkTable) -> ChunkSource:
+        """A version whose documents are at hand."""
+        return cls(store, lambda: Content(manifest, table))
+
+    @cached_property
+    def content(self) -> Content:
+        """Raises what reading a manifest and a table does."""
+        return self.open()
+
+    @property
+    def delta(self) -> Delta | None:
+        return self.content.delta
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What there is to tell about how this source was opened, a sentence each."""
+        return tuple(self.store.notices) if isinstance(self.store, KeptStore) else ()
+
+    def is_settled(self) -> bool:
+        """Whether the store already knows that the tree was made equal to this version."""
+        return not isinstance(self.store, KeptStore) or self.version_id in (None, self.store.applied)
+
+    def settle(self, state: Path) -> None:
+        """The tree that remembers in `state` is equal to this version now: the next delta leads from it."""
+        if isinstance(self.store, KeptStore) and self.version_id is not None:
+            self.store.settle(self.version_id, documents_of(state))
+
+    @cached_property
+    def locations(self) -> Mapping[bytes, Location]:
+        """By chunk digest, where it lies in the packs."""
+        from sis.image.packs import chunk_locations
+
+        return chunk_locations(self.content.manifest, self.content.table)
+
+    def stored_bytes(self, digest: bytes) -> int:
+        """What fetching a chunk costs; 0 for one that is in no pack (fetching it says so)."""
+        location = self.locations.get(digest)
+        return location.stored if location else 0
+
+    def pack_name(self, number: int) -> str:
+        return f"packs/{self.content.table.packs[number].digest.hex()}"
+
+    def dictionary(self, number: int) -> bytes:
+        """The content of the zstd dictionary that a pack's frames need, b"" for none."""
+        digest = self.content.table.packs[number].dictionary
+        return self.store.dictionary(digest) if digest else b""
+
+
+def documents_of(state: Path) -> Path:
+    """Where versions, manifests and tables are kept for the tree that remembers in `state`."""
+    return state / "documents"
+
+
+def open_source(store: Store, version_id: str, version: Version) -> ChunkSource:
+    """The content of a version, and the delta that leads to it if there is one."""
+
+    def content() -> Content:
+        delta = store.delta(version_id) if isinstance(store, KeptStore) else None
+        return Content(store.manifest(version.manifest), store.table(version.table), delta)
+
+    return ChunkSource(store, content, version_id)

@@ -1,0 +1,198 @@
+"""Whether a tree still is what the last run left: one walk against the index, without the desired tree at hand.
+
+A directory whose listing is byte for byte as remembered needs no further look. In another one only what the policy
+leaves to the node, and the times of directories that are not held, may have moved; anything else is for the long way
+round (`mend`), which finds out what it is. So this answers "yes" or "I do not know", never "no".
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import stat
+import struct
+import threading
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
+
+from sis.sync.index import Still
+from sis.sync.listing import ROOT_PARENT, Listing, Row, packed, path_of, place_of, row_of, unpacked
+from sis.sync.rules import STAGE, parents_of
+from sis.system.beneath import Beneath
+from sis.system.files import Xattrs
+
+_SHARED_FROM = 8192
+"""Members from which on a second process takes half of the walk."""
+
+_NOTHING: Mapping[str, bool] = {}
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a walk is compared with: see `index.Index` and `index.Still`."""
+
+    listings: Mapping[bytes, Listing]
+    still: Still
+    passes: Callable[[bytes], bool]
+    """Whether the policy leaves a path that is not in the desired tree alone."""
+
+
+def is_unchanged(tree: Beneath, known: Known, mounted: frozenset[bytes]) -> bool:
+    """Walk `tree`. `mounted` are the mount points below it now."""
+    still, listings = known.still, known.listings
+    if known_mounts(mounted, still.aside, listings) != frozenset(still.mounts):
+        return False
+    try:
+        if not _are_apart(tree, still.uncrossed, mounted):
+            return False
+        changed = _changed(tree, known, [path for path in listings if path != ROOT_PARENT])
+        return changed is not None and all(_is_harmless(tree, known, directory) for directory in changed)
+    except (OSError, struct.error):
+        return False
+
+
+def known_mounts(
+    mounted: frozenset[bytes], aside: Mapping[bytes, Mapping[bytes, bool]], walked: Container[bytes]
+) -> frozenset[bytes]:
+    """The mount points among `mounted` that a walk meets: not those below what it leaves alone."""
+
+    def is_passed(path: bytes) -> bool:
+        directory, name = place_of(path)
+        return name in aside.get(directory, ()) and path not in walked
+
+    return frozenset(point for point in mounted if not any(map(is_passed, parents_of(point)[:-1])))
+
+
+def _are_apart(tree: Beneath, uncrossed: Sequence[bytes], mounted: frozenset[bytes]) -> bool:
+    """Whether these still are mount points."""
+    for path in uncrossed:
+        above = os.fstat(tree.root) if b"/" not in path else tree.lstat(path.rpartition(b"/")[0])
+        if path not in mounted and tree.lstat(path).st_dev == above.st_dev:
+            return False
+    return True
+
+
+def _changed(tree: Beneath, known: Known, directories: Sequence[bytes]) -> list[bytes] | None:
+    """The directories whose listing is not as remembered; None if one of them cannot be listed."""
+    count = sum(map(len, known.listings.values()))
+    if count < _SHARED_FROM or (os.cpu_count() or 1) < 2 or threading.active_count() > 1:
+        return _walk(tree, known, directories)
+    half, seen = 0, 0
+    while seen < count // 2 and half < len(directories):
+        seen += len(known.listings.get(directories[half], ()))
+        half += 1
+    other = _Helper(tree, known, directories[half:])
+    try:
+        mine = _walk(tree, known, directories[:half])
+    finally:
+        others = other.result()
+    return None if mine is None or others is None else mine + others
+
+
+class _Helper:
+    """A child process that walks a part; what it finds comes back as positions in `directories`, through a pipe."""
+
+    def __init__(self, tree: Beneath, known: Known, directories: Sequence[bytes]) -> None:
+        self._directories = directories
+        self._pipe, end = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                gc.disable()
+                found = _walk(tree, known, directories)
+                places = {path: at for at, path in enumerate(directories)}
+                told = b"x" if found is None else b"".join(b"%d\n" % places[path] for path in found) + b"."
+                while told:
+                    told = told[os.write(end, told) :]
+            finally:
+                os._exit(0)
+        os.close(end)
+
+    def result(self) -> list[bytes] | None:
+        """None too if the child did not come to its end."""
+        pieces = []
+        while piece := os.read(self._pipe, 1 << 16):
+            pieces.append(piece)
+        os.close(self._pipe)
+        os.waitpid(self._pid, 0)
+        told = b"".join(pieces)
+        if not told.endswith(b"."):
+            return None
+        return [self._directories[int(number)] for number in told[:-1].split()]
+
+
+def _walk(tree: Beneath, known: Known, directories: Sequence[bytes]) -> list[bytes] | None:
+    listings, aside = known.listings, known.still.aside
+    changed = []
+    if b"." in directories and listings.get(ROOT_PARENT) != [packed(b".", row_of(os.fstat(tree.root)))]:
+        changed.append(ROOT_PARENT)
+    for directory in directories:
+        try:
+            handle = tree.open_directory(directory)
+        except OSError:
+            return None
+        try:
+            found = _members(handle, aside.get(directory))
+        except (OSError, struct.error):
+            return None
+        finally:
+            os.close(handle)
+        if found != listings.get(directory, []):
+            changed.append(directory)
+    return changed
+
+
+def _members(handle: int, aside: Mapping[bytes, bool] | None) -> Listing:
+    """What is in an open directory, less what is left aside. One of these that is of another kind now is put in."""
+    left_out = {os.fsdecode(name): is_directory for name, is_directory in aside.items()} if aside else _NOTHING
+    found = []
+    with os.scandir(handle) as members:
+        for member in members:
+            name = member.name
+            if name in left_out and left_out[name] == member.is_dir(follow_symlinks=False):
+                continue
+            row = row_of(member.stat(follow_symlinks=False))
+            found.append(packed(name.encode("utf-8", "surrogateescape"), row))
+    found.sort()
+    return found
+
+
+def _is_harmless(tree: Beneath, known: Known, directory: bytes) -> bool:
+    """Whether all that differs in a directory is the node's own business."""
+    remembered = dict(map(unpacked, known.listings.get(directory, ())))
+    if directory == ROOT_PARENT:
+        return _is_restless(tree, known, b".", remembered.get(b"."), row_of(os.fstat(tree.root)))
+    aside = known.still.aside.get(directory, {})
+    handle = tree.open_directory(directory)
+    try:
+        found = dict(map(unpacked, _members(handle, aside)))
+    finally:
+        os.close(handle)
+    if not remembered.keys() <= found.keys():
+        return False
+    for name, row in found.items():
+        before = remembered.get(name)
+        if row == before:
+            continue
+        path = path_of(directory, name)
+        if before is None:
+            if name in aside or name == STAGE or path in known.still.absent or not known.passes(path):
+                return False
+        elif not _is_restless(tree, known, path, before, row):
+            return False
+    return True
+
+
+def _is_restless(tree: Beneath, known: Known, path: bytes, before: Row | None, now: Row) -> bool:
+    """Whether `path` is a directory whose time is not held, and nothing but its time and size has changed."""
+    xattrs = known.still.restless.get(path)
+    if before is None or xattrs is None or not stat.S_ISDIR(now[5]):
+        return False
+    return (before[:2], before[5:]) == (now[:2], now[5:]) and _xattrs_of(tree, path) == xattrs
+
+
+def _xattrs_of(tree: Beneath, path: bytes) -> Xattrs | None:
+    try:
+        return tree.xattrs(path)
+    except OSError:
+        return None
