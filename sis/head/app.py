@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from sis import __version__
 from sis.errors import NotFound
 from sis.head import admin, boot, metrics, node_calls, openapi, pages
+from sis.head.ahead import AskedAnew
 from sis.head.answers import answer_faults, fault
 from sis.head.calls import Calls
 from sis.head.files import EACH_TIME, FOR_EVER, FileResponse
@@ -98,7 +99,13 @@ def create(
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         to_thread.current_default_thread_limiter().total_tokens = INVENTORY_THREADS
-        work = (head.waiters.watch(), head.seen.keep_writing(), head.live.follow(), head.jobs.follow(), head.rollouts.follow())
+        work = (
+            head.waiters.watch(),
+            head.seen.keep_writing(),
+            head.live.follow(),
+            head.jobs.follow(),
+            head.rollouts.follow(),
+        )
         tasks = [asyncio.create_task(each) for each in work]
         try:
             yield
@@ -118,6 +125,7 @@ def create(
         openapi_url="/api/v1/openapi.json",
     )
     app.state.head = head
+    app.add_middleware(AskedAnew, eras=head.calls.eras)
     answer_faults(app)
     _boot_routes(app, head)
     _store_routes(app, head)
