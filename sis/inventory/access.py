@@ -16,7 +16,8 @@ from sis.errors import Refused
 from sis.inventory import schema
 from sis.inventory.clock import now, seconds_since
 from sis.inventory.database import Database
-from sis.inventory.history import apply_happening, put_facts
+from sis.inventory.facts import put_facts
+from sis.inventory.history import apply_happening
 from sis.inventory.names import fold
 from sis.inventory.nodes import delete_of
 from sis.inventory.standing import quarantined_among

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from sis.inventory import schema
 from sis.inventory.clock import now
 from sis.inventory.database import Database
+from sis.inventory.facts import FactsChange, facts_changes, put_facts
 from sis.inventory.model import NodeState, StoredEvent, StoredReport
 from sis.inventory.nodes import state_of
 from sis.inventory.rollout import Held
@@ -85,7 +86,7 @@ class History:
             return report_id
 
     def record_facts(self, node_id: int, facts: Mapping[str, Any]) -> None:
-        """Keep the facts a node said hello with; the newest only."""
+        """Keep the facts a node told, and what became different of them."""
         with self._database.write() as connection:
             put_facts(connection, node_id, facts)
 
@@ -93,6 +94,11 @@ class History:
         with self._database.read() as connection:
             found = connection.execute(sa.select(schema.facts.c.data).where(schema.facts.c.node_id == node_id)).scalar()
             return None if found is None else dict(found)
+
+    def facts_changes(self, node_id: int) -> tuple[FactsChange, ...]:
+        """What became different of a node's hardware, newest first."""
+        with self._database.read() as connection:
+            return facts_changes(connection, node_id)
 
     def all_facts(self) -> dict[int, dict[str, Any]]:
         """The facts every node told last, by its id."""
@@ -190,13 +196,6 @@ def current_state(connection: Connection, node_id: int) -> NodeState:
 def put_state(connection: Connection, node_id: int, state: NodeState) -> None:
     table = schema.states
     values = _columns(state)
-    if not connection.execute(sa.update(table).where(table.c.node_id == node_id).values(**values)).rowcount:
-        connection.execute(sa.insert(table).values(node_id=node_id, **values))
-
-
-def put_facts(connection: Connection, node_id: int, facts: Mapping[str, Any]) -> None:
-    table = schema.facts
-    values = {"received": now(), "data": dict(facts)}
     if not connection.execute(sa.update(table).where(table.c.node_id == node_id).values(**values)).rowcount:
         connection.execute(sa.insert(table).values(node_id=node_id, **values))
 

@@ -168,6 +168,18 @@ facts = Table(
     Column("data", JSON, nullable=False),
 )
 
+facts_changes = Table(
+    "facts_changes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _of_node(),
+    Column("received", String(32), nullable=False),
+    Column("lines", JSON, nullable=False),
+    Index(None, "node_id", "id"),
+    sqlite_autoincrement=True,
+)
+"""What became different of a node's hardware, and when: a line for each fact that changed."""
+
 events = Table(
     "events",
     metadata,

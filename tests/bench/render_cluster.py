@@ -13,7 +13,7 @@ from sis.image.store import LocalStore
 from sis.inventory import cluster as inventory_cluster
 from sis.inventory import db
 from sis.inventory.db import Inventory
-from sis.inventory.history import put_facts
+from sis.inventory.facts import put_facts
 from sis.spec import cluster as cluster_spec
 from tests.trees import FIXTURES, make_tree, read_listing
 
