@@ -89,7 +89,10 @@ def describe(change: StoredChange) -> list[str]:
 def shown(value: Any) -> str:
     """A setting as people read it in one line; "-" for nothing."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}={shown(each)}" for key, each in value.items()) or "-"
+        said = {key: each for key, each in value.items() if each not in (None, "", [], (), {})}
+        if set(said) == {"name"} or (set(said) == {"name", "load"} and said["load"] is True):
+            return str(said["name"])
+        return ", ".join(f"{key}={shown(each)}" for key, each in said.items()) or "-"
     if isinstance(value, list | tuple):
         return ",".join(shown(each) for each in value) or "-"
     return str(value) if value not in (None, "") else "-"
@@ -103,7 +106,7 @@ def _settings_that_differ(old: Node, new: Node | NewNode) -> list[tuple[str, str
     if set(old.groups) != set(new.groups):
         found.append(("groups", shown(old.groups), shown(new.groups)))
     if old.interfaces != new.interfaces:
-        found.append(("interfaces", _wires(old.interfaces), _wires(new.interfaces)))
+        found.append(("interfaces", wires(old.interfaces), wires(new.interfaces)))
     if old.profile != new.profile:
         names = dict.fromkeys([*old.profile, *new.profile])
         before, after = shown_profile(old.profile), shown_profile(new.profile)
@@ -121,7 +124,8 @@ def _assigned(assignment: Assignment | None) -> dict[str, str | None]:
     return {"image": assignment.reference, "layout": assignment.layout}
 
 
-def _wires(interfaces: Sequence[Interface]) -> str:
+def wires(interfaces: Sequence[Interface]) -> str:
+    """Interfaces as people read them in one line: name, MAC, address."""
     return "; ".join(f"{each.name} {each.mac or '-'} {each.address or '-'}" for each in interfaces) or "-"
 
 

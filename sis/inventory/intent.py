@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from sis.inventory import changes, naming, settings
+from sqlalchemy.engine import Connection
+
+from sis.errors import SisError
+from sis.inventory import changes, cluster_file, naming, settings
+from sis.inventory.cluster import bring_in
+from sis.inventory.cluster_edit import Edit
+from sis.inventory.cluster_file import Read
 from sis.inventory.db import Inventory
 from sis.inventory.discoveries import strangers
 from sis.inventory.model import NewNode, Node, SettingChange
 from sis.inventory.naming import NamedBy, Proposal, Template
 from sis.inventory.nodes import Change, add_nodes, delete_nodes, load, rewrite_nodes
+from sis.spec import cluster as cluster_spec
 
 
 @dataclass(frozen=True)
 class Done:
-    """What was done, or with a dry run would be: the nodes as they are now, and every setting that differs."""
+    """What was done, or with a dry run would be: the nodes as they are then, and every setting that differs."""
 
     nodes: tuple[Node, ...]
     lines: tuple[SettingChange, ...]
+    text: str = ""
+    """What became of the cluster file, as a unified diff; "" when none is followed or it stays as it is."""
 
 
 class Intent:
-    """Changes of what is wanted, each all or nothing. With `dry_run` all is tried and taken back."""
+    """Changes of what is wanted, each all or nothing. With `dry_run` all is tried and taken back.
 
-    def __init__(self, inventory: Inventory) -> None:
+    Where the inventory follows a cluster file its text is changed too, and `kept` is told path and text.
+    """
+
+    def __init__(self, inventory: Inventory, kept: Callable[[Path, bytes], None] = lambda _path, _raw: None) -> None:
         self._inventory = inventory
+        self._kept = kept
         self._database = inventory.database
 
     def add(self, new: Sequence[NewNode], *, dry_run: bool = False) -> Done:
@@ -57,9 +71,13 @@ class Intent:
 
     def delete(self, names: Collection[str]) -> int:
         """Remove nodes with every trace of them, and of nothing else. Returns how many there were."""
-        with self._database.write() as connection:
+        with cluster_file.opened(self._database) as file, self._database.write() as connection:
             removed = delete_nodes(connection, names)
             settings.touch(connection)
+            if file is not None:
+                edit = Edit(file.raw, str(file.path))
+                edit.delete(edit.names.intersection(names))
+                self._write(connection, file, edit, (), dry_run=False)
         return removed
 
     def proposals(
@@ -80,15 +98,66 @@ class Intent:
         *,
         dry_run: bool,
     ) -> Done:
-        with self._database.trial() if dry_run else self._database.write() as connection:
+        with (
+            cluster_file.opened(self._database) as file,
+            self._database.trial() if dry_run else self._database.write() as connection,
+        ):
             before = load(connection, names) if names else ()
             changes.refuse_stale(connection, before, expected)
             add_nodes(connection, new)
             rewrite_nodes(connection, before, [change.of(node) for node in before])
-            if not dry_run:
-                settings.touch(connection)
+            settings.touch(connection)
             added = load(connection, [node.name for node in new]) if new else ()
             changed = load(connection, names) if names else ()
+            text = ""
+            if file is not None:
+                edit = Edit(file.raw, str(file.path))
+                known = [pair for pair in zip(before, changed, strict=True) if pair[0].name in edit.names]
+                edit.change([old for old, _ in known], [now for _, now in known])
+                edit.add(added)
+                free = {now.name for old, now in known if old.profile.get("profiles") != now.profile.get("profiles")}
+                text = self._write(connection, file, edit, free | {node.name for node in added}, dry_run=dry_run)
+                added = load(connection, [node.name for node in new]) if new else ()
+                changed = load(connection, names) if names else ()
         blank = [Node(0, node.name, None, "", "") for node in added]
         lines = (*changes.differences(blank, added), *changes.differences(before, changed))
-        return Done((*added, *changed), lines)
+        return Done((*added, *changed), lines, text)
+
+    def _write(self, connection: Connection, file: Read, edit: Edit, free: Collection[str], *, dry_run: bool) -> str:
+        """Bring an edited cluster file in and write it; returns the difference, "" when there is none."""
+        raw = edit.raw
+        if raw == file.raw:
+            return ""
+        _brought_in(connection, file, raw, free)
+        if not dry_run:
+            file.write(raw)
+            cluster_file.follow(connection, file.path, raw)
+            self._kept(file.path, raw)
+        return file.difference(raw)
+
+
+def _brought_in(connection: Connection, file: Read, raw: bytes, free: Collection[str]) -> None:
+    """Bring a new text of the cluster file in, within the transaction that changed nodes.
+
+    What the file comes to must be what was asked for: else SisError. `free` are nodes whose profiles or whole
+    definition are new: for them the file's profiles and defaults count where nothing else was asked.
+    """
+    asked = {node.name: node for node in load(connection)}
+    bring_in(connection, cluster_spec.parse(raw, str(file.path)))
+    now = {node.name: node for node in load(connection)}
+    held = [name for name in asked if name in now and name not in free]
+    others = changes.differences([asked[name] for name in held], [now[name] for name in held])
+    told = [f"{each.nodes}: {each.setting} would be {each.after} instead of {each.before}" for each in others]
+    told += [f"{name} would still be named" for name in now if name not in asked]
+    for name in free:
+        wanted, made = asked[name], now[name]
+        if wanted.macs != made.macs or wanted.address != made.address or not set(wanted.groups) <= set(made.groups):
+            told.append(f"{name} would be {changes.wires(made.interfaces)} in {changes.shown(made.groups)}")
+        elif wanted.assignment and (made.assignment is None or made.assignment.image != wanted.assignment.image):
+            told.append(f"{name}: image would be {made.assignment.reference if made.assignment else '-'}")
+    if told:
+        raise SisError(
+            f"{file.path} cannot be made to say that by a few lines; nothing was changed",
+            details=told[:20],
+            hint=f"edit it by hand, then: sis cluster apply {file.path}",
+        )

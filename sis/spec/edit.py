@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from sis.spec.places import dotted
 Keys = tuple[str, ...]
 """Mapping keys from the top of a document to a value."""
 
-_PLAIN = re.compile(r"[A-Za-z0-9/._+][A-Za-z0-9/._+@ -]*")
+_PLAIN = re.compile(r"(?!.*:( |$))[A-Za-z0-9/._+][A-Za-z0-9/._+@: -]*")
 _WIDTH = 100
 
 
@@ -39,6 +39,7 @@ class Text:
         self.file = file
         self.text = raw.decode("utf-8-sig")
         self._top: yaml.Node | None = None
+        self._known: dict[int, dict[str, _Entry]] = {}
 
     @property
     def raw(self) -> bytes:
@@ -57,7 +58,17 @@ class Text:
         if len(path) > 1 and (parent is None or _is_empty(parent.value)):
             self.set(path[:-1], {path[-1]: value})
             return
-        self._insert(parent.value if parent is not None else self._root(), path, value)
+        self._insert(parent.value if parent is not None else self._root(), path, {path[-1]: value})
+
+    def add(self, path: Keys, entries: Mapping[str, Any]) -> None:
+        """Have the mapping at `path` hold these entries too, none of which it has; many cost no more than one."""
+        if not entries:
+            return
+        found = self._find(path)
+        if found is None or _is_empty(found.value):
+            self.set(path, dict(entries))
+        else:
+            self._insert(found.value, (*path, next(iter(entries))), entries)
 
     def remove(self, path: Keys) -> None:
         """Take the key at `path` and its value away; a mapping that is left empty goes too, but those at the top."""
@@ -99,7 +110,7 @@ class Text:
         node: yaml.Node = self._root()
         entry: _Entry | None = None
         for part in path:
-            entry = next((each for each in _entries(node) if each.key.value == part), None)
+            entry = self._keys_of(node).get(part)
             if entry is None:
                 return None
             if entry.value.start_mark.index < entry.key.end_mark.index:
@@ -113,6 +124,14 @@ class Text:
     def _put(self, start: int, end: int, text: str) -> None:
         self.text = self.text[:start] + text + self.text[end:]
         self._top = None
+        self._known.clear()
+
+    def _keys_of(self, node: yaml.Node) -> dict[str, _Entry]:
+        """The entries of a mapping by key; none of what is no mapping."""
+        found = self._known.get(id(node))
+        if found is None:
+            found = self._known[id(node)] = {each.key.value: each for each in _entries(node)}
+        return found
 
     def _replace(self, entry: _Entry, value: Any) -> None:
         start, end = entry.value.start_mark.index, _end(self.text, entry.value)
@@ -127,23 +146,23 @@ class Text:
         else:
             self._put(start, end, flow(value))
 
-    def _insert(self, mapping: yaml.Node, path: Keys, value: Any) -> None:
+    def _insert(self, mapping: yaml.Node, path: Keys, new: Mapping[str, Any]) -> None:
         if not isinstance(mapping, yaml.MappingNode):
             line = mapping.start_mark.line + 1
             raise SisError(f"{self.file}:{line}: {dotted(path[:-1])} is no mapping", hint="change it by hand")
-        written = f"{scalar(path[-1])}: {flow(value)}"
+        written = [f"{scalar(key)}: {flow(value)}" for key, value in new.items()]
         entries = _entries(mapping)
         if _flows(mapping):
             close = mapping.end_mark.index - 1
             last = _end(self.text, entries[-1].value) if entries else close
             at = max(last, entries[-1].key.end_mark.index) if entries else close
-            self._put(at, at, f", {written}" if entries else written)
+            self._put(at, at, ("" if not entries else ", ") + ", ".join(written))
             return
         last = max(_end(self.text, entries[-1].value), entries[-1].key.end_mark.index)
         at = self.text.find("\n", last)
         at = len(self.text) if at < 0 else at
         indent = " " * entries[0].key.start_mark.column
-        self._put(at, at, f"\n{indent}{written}")
+        self._put(at, at, "".join(f"\n{indent}{line}" for line in written))
         if not self.text.endswith("\n"):
             self._put(len(self.text), len(self.text), "\n")
 
@@ -181,14 +200,6 @@ def scalar(text: str) -> str:
     if _PLAIN.fullmatch(text) and not text.endswith(" ") and isinstance(yamlio.scalar(text), str):
         return text
     return json.dumps(text, ensure_ascii=False)
-
-
-def changed(raw: bytes, file: str, steps: Sequence[Callable[[Text], None]]) -> bytes:
-    """A text after several changes."""
-    text = Text(raw, file)
-    for step in steps:
-        step(text)
-    return text.raw
 
 
 def _entries(node: yaml.Node) -> list[_Entry]:

@@ -20,15 +20,16 @@ _HOSTNAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 class Members:
     """Works the node sets out. `names` are all nodes in the order of node sets, `keys_of` the entries that name each:
-    those that name more nodes first, equally wide ones in the file's order. `found` are the faults by path.
+    those that name more nodes first, equally wide ones in the file's order; `entries` are the nodes of each, `written`
+    those of each group of the section `groups`. `found` are the faults by path.
     """
 
     def __init__(self, groups: Mapping[str, str], entries: Mapping[str, NodeEntry]) -> None:
         self.found: list[tuple[Path, str]] = []
         self._groups = groups
         self._nodes = entries
-        sets = self._resolve_groups()
-        self._entries = {key: self._node_set(key, ("nodes", key), sets) for key in entries}
+        self.written = sets = self._resolve_groups()
+        self.entries = {key: self._node_set(key, ("nodes", key), sets) for key in entries}
         self.names = self._all_nodes()
         self.keys_of = self._entries_of_each()
         self.groups = self._all_groups(sets)
@@ -77,7 +78,7 @@ class Members:
     def _all_nodes(self) -> tuple[str, ...]:
         """A group in a key adds no node: it names what is there."""
         everyone = _no_nodes()
-        for key, members in self._entries.items():
+        for key, members in self.entries.items():
             if "@" in key:
                 continue
             strange = next((name for name in members if not _HOSTNAME.fullmatch(name)), None)
@@ -88,8 +89,8 @@ class Members:
 
     def _entries_of_each(self) -> dict[str, tuple[str, ...]]:
         keys_of: dict[str, list[str]] = {name: [] for name in self.names}
-        for key in sorted(self._entries, key=lambda key: -len(self._entries[key])):
-            for name in self._entries[key]:
+        for key in sorted(self.entries, key=lambda key: -len(self.entries[key])):
+            for name in self.entries[key]:
                 if name in keys_of:
                     keys_of[name].append(key)
         return {name: tuple(keys) for name, keys in keys_of.items()}
@@ -103,7 +104,7 @@ class Members:
                 self.found.append((("groups", name), unknown("node", stranger, self.names)))
         for key, entry in self._nodes.items():
             for group in entry.groups:
-                groups.setdefault(group, _no_nodes()).update(self._entries[key])
+                groups.setdefault(group, _no_nodes()).update(self.entries[key])
         return {name: tuple(str(node) for node in members) for name, members in groups.items()}
 
 
