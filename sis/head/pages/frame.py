@@ -89,9 +89,18 @@ class Console:
             return self.page("login.html", None, status=401)
         if not may(actor.role, role):
             return self.fault(actor, 403, "Not for this role", f"It needs the role {role}; yours is {actor.role}.")
+        return await self.render(actor, template, lambda: work(actor))
+
+    async def render(
+        self, actor: Actor, template: str, work: Callable[[], dict[str, Any]], *, status: int = 200
+    ) -> Response:
+        """A page of what `work`, run in a thread, finds, for an actor who may see it."""
+
+        def made() -> Response:
+            return self.page(template, actor, status=status, **work())
+
         try:
-            values = await to_thread.run_sync(work, actor)
-            return await to_thread.run_sync(lambda: self.page(template, actor, **values))
+            return await to_thread.run_sync(made)
         except SisError as error:
             return self.fault(actor, status_of(error), "That cannot be shown", str(error))
 
@@ -111,11 +120,15 @@ class Console:
             raise Rejected(403, "this form is not of your session; load the page again")
         return actor, Form(fields)
 
+    async def audited(self, actor: Actor, action: str, target: str, work: Callable[[], T]) -> T:
+        """What `work`, run in a thread, makes, noted in the audit log. Raises what it raises."""
+        return await self._head.gate.audited(actor, f"console {action}", target, work)
+
     async def done(
         self, actor: Actor, action: str, target: str, work: Callable[[], T], *, title: str = "Nothing was done"
     ) -> T | Response:
-        """What `work` makes, noted in the audit log; the page that tells its fault when it fails."""
+        """The same; the page that tells its fault when it fails."""
         try:
-            return await self._head.gate.audited(actor, f"console {action}", target, work)
+            return await self.audited(actor, action, target, work)
         except SisError as error:
             return self.fault(actor, status_of(error), title, str(error))

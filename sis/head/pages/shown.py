@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from sis.inventory.admins import may
 from sis.inventory.clock import age
+from sis.inventory.stream import KINDS
 from sis.system.amounts import human_bytes
 from sis.wire import State
 
@@ -39,6 +40,7 @@ NAVIGATION = (
     ("/images", "Images", "view"),
     ("/drift", "Drift", "view"),
     ("/events", "Events", "view"),
+    ("/wizard", "Wizard", "view"),
     ("/audit", "Audit", "admin"),
 )
 """The pages of the head line: path, name, and the least role that sees it."""
@@ -75,7 +77,7 @@ def environment() -> jinja2.Environment:
     made.filters.update(
         age=age, bytes=human_bytes, moment=moment, json=partial(json.dumps, indent=2, ensure_ascii=False)
     )
-    made.globals.update(LOOKS=LOOKS, STATES=get_args(State), NAVIGATION=NAVIGATION, may=may)
+    made.globals.update(LOOKS=LOOKS, STATES=get_args(State), NAVIGATION=NAVIGATION, KINDS=KINDS, may=may)
     return made
 
 

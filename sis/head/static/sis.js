@@ -15,8 +15,7 @@ function follow(kinds, node, each) {
     sign.textContent = source.readyState === EventSource.CLOSED ? "not live: load again" : "reconnecting";
     sign.className = "live off";
   };
-  const known = ["event", "report", "state", "order", "arming", "published", "discovered"];
-  for (const kind of kinds.length ? kinds : known) {
+  for (const kind of kinds.length ? kinds : main.dataset.kinds.split(",")) {
     source.addEventListener(kind, (message) => each(JSON.parse(message.data)));
   }
   source.addEventListener("skipped", () => location.reload());
@@ -51,7 +50,7 @@ function liveMap() {
     waiting.clear();
   };
   follow(["state"], "", (row) => {
-    if (waiting.size === 0) setTimeout(paint, 250);
+    if (waiting.size === 0) requestAnimationFrame(paint);
     waiting.set(row.node, row);
   });
 }
@@ -64,7 +63,7 @@ function liveEvents() {
     if (name) made.className = name;
     return made;
   };
-  follow(main.dataset.kind ? [main.dataset.kind] : [], main.dataset.node, (row) => {
+  follow(main.dataset.kind ? main.dataset.kind.split(",") : [], main.dataset.node, (row) => {
     const line = table.insertRow(0);
     if (row.outcome === "failed" || (row.kind === "state" && row.what === "failed")) line.className = "bad";
     cell(line, row.id, "num");
@@ -83,24 +82,80 @@ function liveEvents() {
   });
 }
 
+// Parts of a page that differ are taken from a fresh one; what someone is typing in is left alone.
+function busy(part) {
+  const at = document.activeElement;
+  if (part.contains(at) && at.matches("input, select, textarea")) return true;
+  for (const each of part.querySelectorAll("input, textarea")) {
+    if (each.type === "hidden") continue;
+    if (each.type === "checkbox" ? each.checked !== each.defaultChecked : each.value !== each.defaultValue) return true;
+  }
+  for (const each of part.querySelectorAll("select")) {
+    const given = Math.max(0, [...each.options].findIndex((option) => option.defaultSelected));
+    if (each.options.length && each.selectedIndex !== given) return true;
+  }
+  return false;
+}
+
+function replacePart(old, fresh) {
+  for (const open of old.querySelectorAll("details[data-key]")) {
+    const same = fresh.querySelector(`details[data-key="${CSS.escape(open.dataset.key)}"]`);
+    if (same) same.open = open.open;
+  }
+  if (old.isEqualNode(fresh) || busy(old)) return;
+  const focused = old.contains(document.activeElement) ? document.activeElement : null;
+  const scrolled = [...old.querySelectorAll(".scroll, pre")].map((each) => [each.scrollLeft, each.scrollTop]);
+  old.replaceChildren(...fresh.childNodes);
+  old.className = fresh.className;
+  [...old.querySelectorAll(".scroll, pre")].forEach((each, at) => { if (scrolled[at]) [each.scrollLeft, each.scrollTop] = scrolled[at]; });
+  if (!focused) return;
+  const same = [...old.querySelectorAll("a, button, summary")].find(
+    (each) => each.textContent === focused.textContent && each.value === focused.value);
+  if (same) same.focus({ preventScroll: true });
+}
+
+let refreshing = 0;
+async function refresh() {
+  refreshing = 0;
+  if (document.hidden) return;
+  const answer = await fetch(location.pathname + location.search, { headers: { accept: "text/html" } }).catch(() => null);
+  if (!answer || !answer.ok) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("main");
+  if (!fresh) return;
+  const parts = main.querySelectorAll("[data-part]");
+  if (!parts.length) { replacePart(main, fresh); return; }
+  for (const part of parts) {
+    const same = fresh.querySelector(`[data-part="${CSS.escape(part.dataset.part)}"]`);
+    if (same) replacePart(part, same);
+  }
+}
+
+function refreshSoon() {
+  if (!refreshing) refreshing = setTimeout(refresh, 1000);
+}
+
 function livePage() {
-  let waiting = 0;
-  const again = async () => {
-    waiting = 0;
-    const answer = await fetch(location.pathname + location.search, { headers: { accept: "text/html" } });
-    if (!answer.ok) return;
-    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("main");
-    if (!fresh || main.contains(document.activeElement)) return;
-    for (const open of main.querySelectorAll("details[open][data-key]")) {
-      const same = fresh.querySelector(`details[data-key="${open.dataset.key}"]`);
-      if (same) same.open = true;
-    }
-    main.replaceChildren(...fresh.childNodes);
-  };
-  follow(main.dataset.kind ? [main.dataset.kind] : [], main.dataset.node, () => {
-    if (!waiting) waiting = setTimeout(again, 1000);
+  follow(main.dataset.kind ? main.dataset.kind.split(",") : [], main.dataset.node, refreshSoon);
+  if (main.dataset.every) setInterval(refreshSoon, Number(main.dataset.every) * 1000);
+  document.addEventListener("visibilitychange", refreshSoon);
+}
+
+const LOG_LETTERS = 1 << 20;
+
+function liveLog(pre) {
+  pre.scrollTop = pre.scrollHeight;
+  if (!pre.dataset.running) return;
+  const source = new EventSource(`/jobs/${pre.dataset.job}/log?since=${pre.dataset.place}`);
+  source.addEventListener("log", (message) => {
+    const below = pre.scrollHeight - pre.scrollTop - pre.clientHeight < 40;
+    pre.append(JSON.parse(message.data).text);
+    while (pre.textContent.length > LOG_LETTERS && pre.childNodes.length > 1) pre.firstChild.remove();
+    if (below) pre.scrollTop = pre.scrollHeight;
   });
+  source.addEventListener("end", () => { source.close(); refreshSoon(); });
+  addEventListener("pagehide", () => source.close());
 }
 
 const pages = { map: liveMap, events: liveEvents, page: livePage };
 if (main.dataset.live) pages[main.dataset.live]();
+for (const pre of document.querySelectorAll("pre[data-job]")) liveLog(pre);
