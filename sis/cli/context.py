@@ -12,6 +12,7 @@ from sis.errors import NotFound, SisError
 
 if TYPE_CHECKING:
     from sis.inventory.db import Inventory
+    from sis.inventory.intent import Intent
 
 DEFAULT_STATE = Path("/var/lib/sis")
 OUTPUTS = ("table", "json", "yaml", "name")
@@ -50,6 +51,17 @@ class Context:
             return db.open(where)
         except PermissionError as error:
             raise SisError(f"cannot write {where}: {error.strerror}", hint="run as root, or give --state") from error
+
+    def intent(self, inventory: Inventory) -> Intent:
+        """Changes of what is wanted; a cluster file changed by them is remembered as the one applied last."""
+        from sis.inventory.intent import Intent
+
+        return Intent(inventory, self._keep)
+
+    def _keep(self, path: Path, raw: bytes) -> None:
+        from sis.head import applied
+
+        applied.keep_cluster(self.state, path, raw)
 
 
 def fancy(stream: TextIO, color: str = "auto") -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sis.cli.context import Context, fancy
+from sis.cli.nodesets import shown, takes_nodes
 from sis.cli.output import Column, emit
 from sis.cli.shown import age, held_image, state_style, summary
 
@@ -22,14 +23,14 @@ _ORDER = ("failed", "drifted")
 
 
 @click.command(epilog="Example: sis status --watch")
-@click.argument("nodeset", required=False)
+@takes_nodes
 @click.option("--watch", is_flag=True, help="Keep showing it until ^C.")
 @click.pass_obj
-def status(context: Context, nodeset: str | None, watch: bool) -> None:
+def status(context: Context, nodeset: str | None, where: tuple[str, ...], watch: bool) -> None:
     """Show the state of all nodes, or of those of NODESET: what they hold, what they do, what failed and why."""
     with context.open_inventory() as inventory:
         while True:
-            nodes = inventory.nodes.select(nodeset) if nodeset else inventory.nodes.list()
+            nodes = shown(inventory, nodeset, where)
             if watch and fancy(sys.stdout, context.color):
                 click.clear()
             _show(context, inventory, nodes)
@@ -61,7 +62,7 @@ def _show(context: Context, inventory: Inventory, nodes: Sequence[Node]) -> None
         click.echo(click.style(f"see why: sis node log {failed[0]}", fg="red"))
     strangers = len(inventory.discoveries.list())
     if strangers:
-        click.echo(f"{strangers} unknown machines booted: sis node list --discovered")
+        click.echo(f"{strangers} unknown machines booted: sis node discover list")
     click.echo(summary(nodes))
 
 
