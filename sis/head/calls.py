@@ -137,11 +137,16 @@ class Calls:
 
     def answer_stale(self, app: FastAPI) -> None:
         @app.exception_handler(Stale)
-        async def stale(_: Request, __: Exception) -> Response:
-            answer = fault(401, "ask again, signed for this era")
-            answer.headers["www-authenticate"] = f'{sealed.SCHEME} realm="sis"'
-            answer.headers[ERA_HEADER] = self.eras.current()
-            return answer
+        async def answer(_: Request, __: Exception) -> Response:
+            return stale(self.eras)
+
+
+def stale(eras: Eras) -> Response:
+    """401 with the era in force: the node signs its request for it and asks again."""
+    answer = fault(401, "ask again, signed for this era")
+    answer.headers["www-authenticate"] = f'{sealed.SCHEME} realm="sis"'
+    answer.headers[ERA_HEADER] = eras.current()
+    return answer
 
 
 def _target(request: Request) -> str:

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sis.errors import SisError
 from sis.head.who import GROUP, PEER
@@ -19,7 +19,7 @@ from sis.head.who import GROUP, PEER
 _CREDENTIALS = struct.Struct("3i")
 
 
-class PeerProtocol(H11Protocol):
+class PeerProtocol(HttpToolsProtocol):
     """uvicorn's protocol, which notes the (uid, gid) of a unix socket's peer in the scope's state."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
