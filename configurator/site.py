@@ -74,6 +74,11 @@ class Site(msgspec.Struct, frozen=True):
 
     layers: dict[str, tuple[Source, ...]] = {}
 
+    @property
+    def count(self) -> int:
+        """How many sources there are."""
+        return sum(map(len, self.layers.values()))
+
     def of(self, record: Record) -> tuple[Source, ...]:
         """The sources for one node, those that win last."""
         names = [

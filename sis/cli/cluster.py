@@ -18,17 +18,29 @@ def cluster() -> None:
 
 @cluster.command(epilog="Example: sis cluster apply cluster.yaml -n")
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--site", type=click.Path(path_type=Path, file_okay=False), help="Site files; STATE/site without it.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would change; change nothing.")
 @click.pass_obj
-def apply(context: Context, file: Path, dry_run: bool) -> None:
-    """Make the inventory say what FILE says. Nodes FILE does not name are left alone."""
+def apply(context: Context, file: Path, site: Path | None, dry_run: bool) -> None:
+    """Make the inventory say what FILE says, and hold nodes to the site files as they are now.
+
+    Nodes FILE does not name are left alone. See what would become of nodes' files with: sis config preview FILE
+    """
+    from sis.head import applied
     from sis.inventory.cluster import load_cluster
     from sis.inventory.names import fold
     from sis.spec import cluster as cluster_spec
 
     spec = cluster_spec.load(file)
+    raw = file.read_bytes()
+    site_files = applied.read_site(site if site is not None else context.state / applied.SITE)
+    has_new_site = site_files.digest != applied.site(context.state).digest
     with context.open_inventory(create=True) as inventory:
         done = load_cluster(inventory, spec, dry_run=dry_run)
+        if not dry_run:
+            applied.keep_cluster(context.state, file, raw)
+            if has_new_site:
+                applied.keep_site(context.state, site_files)
     parts = {
         "networks": done.networks,
         "added": done.added,
@@ -37,12 +49,15 @@ def apply(context: Context, file: Path, dry_run: bool) -> None:
         "left_alone": done.left_alone,
     }
     if context.output != "table":
-        emit_one({"cluster": spec.cluster, "dry_run": dry_run, **parts}, context.output, name="cluster")
+        whole = {"cluster": spec.cluster, "dry_run": dry_run, "site_files_changed": has_new_site, **parts}
+        emit_one(whole, context.output, name="cluster")
         return
     for what, names in parts.items():
         if names and what != "networks":
             click.echo(f"{what.replace('_', ' ')}: {fold(names)}")
     verb = "would be" if dry_run else "were"
+    if has_new_site:
+        click.echo(f"site files: {counted(site_files.site.count, 'file')}, {verb} changed")
     touched = len(done.added) + len(done.changed)
     click.echo(f"{spec.cluster}: {counted(touched, 'node')} of {touched + len(done.unchanged)} {verb} changed")
 

@@ -1,4 +1,4 @@
-"""The cluster as it is applied, and as it would be with today's cluster file and site files: what renders start from."""
+"""The cluster as it is applied, and as it would be with today's cluster file and site files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sis.errors import NotFound
 from sis.head import applied
 from sis.head.applied import AppliedSite
 from sis.head.renders import Inputs, Renders, facts_of
-from sis.inventory import records
+from sis.inventory import cluster_file, records
 from sis.inventory import settings as cluster_settings
 from sis.inventory.cluster import bring_in
 from sis.inventory.host_keys import known_keys
@@ -26,7 +26,7 @@ from sis.spec.expansion import NodeSpec
 
 @dataclass(frozen=True)
 class World:
-    """All nodes with what they share. `specs` are the nodes of the cluster file it is of, by name."""
+    """All nodes with what they share. `specs` are the nodes of the cluster file `spec`, by name, if it was asked for."""
 
     nodes: Mapping[str, Node]
     around: Surroundings
@@ -44,14 +44,14 @@ class World:
         return Inputs(record, self.facts.get(node.id, Facts()), tree, self.site.site, layout)
 
 
-def now(renders: Renders) -> World:
-    """The world nodes live in: the inventory, and the cluster file and site files applied last."""
+def now(renders: Renders, *, with_spec: bool = False) -> World:
+    """The world nodes live in: the inventory, and the site files (and the cluster file, if asked) applied last."""
     inventory = renders.inventory
     nodes = inventory.nodes.list()
     around = records.surroundings_of(
         nodes, inventory.networks.list(), inventory.settings.all(), inventory.host_keys.known()
     )
-    spec = applied_spec(renders.state)
+    spec = applied_spec(renders) if with_spec else None
     return World(
         nodes={node.name: node for node in nodes},
         around=around,
@@ -67,6 +67,7 @@ def wanted(renders: Renders, before: World, spec: ClusterSpec | None, site: Appl
 
     Raises SisError for a file that cannot be brought in.
     """
+    site = before.site if site.digest == before.site.digest else site
     if spec is None:
         return World(before.nodes, before.around, site, before.facts, before.specs, before.spec)
     with renders.inventory.database.trial() as connection:
@@ -81,28 +82,33 @@ def wanted(renders: Renders, before: World, spec: ClusterSpec | None, site: Appl
     return World({node.name: node for node in nodes}, around, site, before.facts, _by_name(spec), spec)
 
 
-def applied_spec(state: Path) -> ClusterSpec | None:
+def applied_spec(renders: Renders) -> ClusterSpec | None:
     """The cluster file applied last, as it was then; None before the first."""
-    text = applied.cluster(state)
+    followed = cluster_file.of(renders.inventory.database)
+    if followed is not None and followed.path.exists():
+        raw = followed.path.read_bytes()
+        if cluster_file.digest(raw) == followed.digest:
+            return cluster_spec.parse(raw, str(followed.path))
+    text = applied.cluster(renders.state)
     return cluster_spec.parse(text.text.encode(), text.file) if text is not None else None
 
 
-def todays_file(state: Path, file: Path | None) -> Path | None:
+def todays_file(renders: Renders, file: Path | None) -> Path | None:
     """The cluster file that is meant: the one given, else the one applied last, else STATE/cluster.yaml.
 
     None where there is none. Raises NotFound for one that is not there any more.
     """
     if file is not None:
         return file
-    last = applied.cluster(state)
-    if last is None:
-        usual = state / "cluster.yaml"
+    followed = cluster_file.of(renders.inventory.database)
+    last = applied.cluster(renders.state)
+    path = followed.path if followed is not None else Path(last.file) if last is not None else None
+    if path is None:
+        usual = renders.state / "cluster.yaml"
         return usual if usual.exists() else None
-    if not Path(last.file).exists():
-        raise NotFound(
-            f"the cluster file applied last is not there any more: {last.file}", hint="name the one you mean"
-        )
-    return Path(last.file)
+    if not path.exists():
+        raise NotFound(f"the cluster file applied last is not there any more: {path}", hint="name the one you mean")
+    return path
 
 
 def _by_name(spec: ClusterSpec | None) -> dict[str, NodeSpec]:

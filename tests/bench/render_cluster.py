@@ -84,7 +84,7 @@ nodes:
       ib0: {{network: ib, ip: "+{{index+256}}", infiniband: connected}}
 {chr(10).join(macs)}
 groups:
-  rack1: "n[0001-{max(nodes // 40, 1):04d}]"
+  rack1: "n[0001-{max(nodes // 40, 2):04d}]"
 """
 
 
