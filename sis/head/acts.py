@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sis.head import installs, views
+from sis.head import installs, rollouts, rollouts_act, views
 from sis.head.renders import Renders
 from sis.image import refs
 from sis.image.store import LocalStore
 from sis.inventory.db import Inventory
 from sis.inventory.model import OrderKind
 from sis.inventory.names import fold
+from sis.inventory.rollout import Plan
 
 
 def deploy(
     state: Path, inventory: Inventory, renders: Renders, nodeset: str, *, allow_foreign_disk: bool, dry_run: bool
 ) -> views.Deployed:
-    """Arm nodes, all or none. Raises Refused with every hindrance, NotFound, UsageFault."""
-    nodes = inventory.nodes.select(nodeset)
-    planned = tuple(
+    """Install all these nodes at their next network boot. Raises what `roll_out` raises."""
+    wanted = rollouts_act.wanted("install", allow_foreign_disk=allow_foreign_disk)
+    return roll_out(state, inventory, renders, nodeset, wanted, dry_run=dry_run)
+
+
+def roll_out(
+    state: Path, inventory: Inventory, renders: Renders, nodeset: str, wanted: Plan, *, dry_run: bool
+) -> views.Deployed:
+    """Make a rollout, or with `dry_run` say what it would be. Raises Refused with every hindrance, NotFound, UsageFault.
+
+    Without waves an install arms all nodes, or none.
+    """
+    planned = rollouts_act.plan(state, inventory, renders, nodeset, wanted)
+    each_install = tuple(
         views.PlannedInstall(
             each.node.name,
             each.image,
@@ -26,12 +38,14 @@ def deploy(
             each.layout.name,
             tuple(installs.describe_layout(each.layout)),
         )
-        for each in installs.plan(state, renders, nodes)
+        for each in planned.installs
     )
+    waves = rollouts.waves_planned(planned.members, planned.plan)
     if dry_run:
-        return views.Deployed("", planned)
-    inventory.access.arm([node.id for node in nodes], allow_foreign_disk=allow_foreign_disk)
-    return views.Deployed(fold(node.name for node in nodes), planned)
+        return views.Deployed("", each_install, None, waves)
+    made = rollouts_act.make(inventory, planned)
+    armed = [node.name for node in planned.members if node.wave == 0] if wanted.method == "install" else []
+    return views.Deployed(fold(armed) if armed else "", each_install, made.id, waves)
 
 
 def cancel(inventory: Inventory, nodeset: str) -> views.Disarmed:

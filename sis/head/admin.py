@@ -10,7 +10,7 @@ from fastapi import FastAPI, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from sis.errors import NotFound
-from sis.head import acts, images, inventory_api, openapi, views
+from sis.head import acts, images, inventory_api, openapi, rollouts_act, views
 from sis.head.admin_answers import acted, answered
 from sis.head.answers import as_json, fault, read_body
 from sis.head.who import Actor
@@ -209,19 +209,24 @@ def _acting(app: FastAPI, head: Head) -> None:
 
     @app.post("/api/v1/deploy", tags=["admin"], **openapi.acts(views.DeployRequest, views.Deployed))
     async def deploy(request: Request) -> Response:
-        """Arm nodes: their next network boot installs them, once. All or none."""
+        """Make a rollout: nodes install at their next network boot, or resync, in waves or all at once."""
         actor = await act(request, "operate", "deploy")
         asked = await read_body(request, views.DeployRequest, BODY_LIMIT_BYTES)
 
         def work() -> views.Deployed:
-            return acts.deploy(
-                head.state,
-                head.inventory,
-                head.renders,
-                asked.nodeset,
+            wanted = rollouts_act.wanted(
+                asked.method,
+                canary=asked.canary,
+                then=asked.then,
+                max_fail=asked.max_fail,
+                image=asked.image,
+                reboot=asked.reboot,
+                at_boot=asked.at_boot,
                 allow_foreign_disk=asked.allow_foreign_disk,
-                dry_run=asked.dry_run,
+                ignore_windows=asked.ignore_windows,
+                timeout_s=asked.timeout_s,
             )
+            return acts.roll_out(head.state, head.inventory, head.renders, asked.nodeset, wanted, dry_run=asked.dry_run)
 
         if asked.dry_run:
             return await answered(work)

@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from sis import __version__
 from sis.errors import NotFound
-from sis.head import admin, boot, metrics, node_calls, openapi, pages
+from sis.head import admin, boot, metrics, node_calls, openapi, pages, rollouts_api
 from sis.head.ahead import AskedAnew
 from sis.head.answers import answer_faults, fault
 from sis.head.calls import Calls
@@ -131,6 +131,7 @@ def create(
     _store_routes(app, head)
     node_calls.add_routes(app, head)
     admin.add_routes(app, head)
+    rollouts_api.add_routes(app, head)
     metrics.add_routes(app, head)
     pages.add_routes(app, head)
     openapi.describe(app)

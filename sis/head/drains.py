@@ -33,6 +33,7 @@ class Hooks:
     drain: tuple[str, ...] = ()
     undrain: tuple[str, ...] = ()
     timeout_s: float = TIMEOUT_S
+    again_after_s: float = AGAIN_AFTER_S
 
 
 def hooks_of(inventory: Inventory) -> Hooks:
@@ -42,14 +43,14 @@ def hooks_of(inventory: Inventory) -> Hooks:
         tuple(known.get("drain") or ()),
         tuple(known.get("undrain") or ()),
         float(known.get("drain_timeout_s") or TIMEOUT_S),
+        AGAIN_AFTER_S,
     )
 
 
 class Drains:
     """Hooks that run now and what came of them, by node; forgotten when the head ends, which then runs them again."""
 
-    def __init__(self, *, again_after_s: float = AGAIN_AFTER_S) -> None:
-        self._again_after_s = again_after_s
+    def __init__(self) -> None:
         self._states: dict[str, str] = {}
         self._guard = threading.Lock()
         self._slots = threading.Semaphore(AT_ONCE)
@@ -94,7 +95,7 @@ class Drains:
             if outcome != "not yet":
                 self._put(node, outcome or "done")
                 return
-            self._stopping.wait(min(self._again_after_s, max(left_s, 0.0)))
+            self._stopping.wait(min(hooks.again_after_s, max(left_s, 0.0)))
 
     def _undrain(self, node: str, hooks: Hooks) -> None:
         outcome = self._run(hooks.undrain, node, UNDRAIN_TIMEOUT_S)

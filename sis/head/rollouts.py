@@ -185,6 +185,11 @@ def waves_of(rollout: Rollout, nodes: Sequence[RolloutNode]) -> tuple[WaveRow, .
     return tuple(rows)
 
 
+def waves_planned(members: Sequence[RolloutNode], plan: Plan) -> tuple[WaveRow, ...]:
+    """The waves of a rollout that is not made yet."""
+    return waves_of(Rollout(0, "", "", "", "running", "", -1, None, None, plan), members)
+
+
 def groups_of(nodes: Sequence[RolloutNode]) -> tuple[NodeGroup, ...]:
     """Nodes alike in one row; what failed first, then what is under way."""
     alike: dict[tuple[int, str, str, str, str], list[RolloutNode]] = {}

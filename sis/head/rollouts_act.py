@@ -24,7 +24,7 @@ from sis.inventory.clock import now
 from sis.inventory.db import Inventory
 from sis.inventory.model import Assignment, Node
 from sis.inventory.names import fold
-from sis.inventory.rollout import Held, Hold, Plan, Rollout, RolloutNode
+from sis.inventory.rollout import TIMEOUT_S, Held, Hold, Method, Plan, RebootPolicy, Rollout, RolloutNode
 
 NEVER_INSTALLED = "was never installed"
 
@@ -38,6 +38,43 @@ class Planned:
     members: tuple[RolloutNode, ...]
     installs: tuple[Install, ...]
     taken_over: Mapping[int, tuple[str, ...]]
+
+
+def wanted(
+    method: Method | None = None,
+    *,
+    canary: str = "",
+    then: Sequence[str] = (),
+    max_fail: str | None = None,
+    image: str = "",
+    reboot: RebootPolicy = "when-needed",
+    at_boot: bool = False,
+    allow_foreign_disk: bool = False,
+    ignore_windows: bool = False,
+    timeout_s: float = TIMEOUT_S,
+) -> Plan:
+    """The plan these words mean.
+
+    Without waves an install, and whatever fails is borne; in waves a resync, which wipes nothing, and no failure is
+    borne: unless it is said otherwise. Raises UsageFault.
+    """
+    in_waves = bool(canary or then)
+    chosen = method or ("sync" if in_waves else "install")
+    borne = max_fail if max_fail is not None else "0" if in_waves else ""
+    return check_plan(
+        Plan(
+            method=chosen,
+            canary=canary,
+            then=tuple(then),
+            max_fail=borne,
+            image=image,
+            reboot=reboot,
+            at_boot=at_boot,
+            allow_foreign_disk=allow_foreign_disk,
+            ignore_windows=ignore_windows,
+            timeout_s=timeout_s,
+        )
+    )
 
 
 def check_plan(plan: Plan) -> Plan:
@@ -56,26 +93,26 @@ def check_plan(plan: Plan) -> Plan:
     return plan
 
 
-def plan(state: Path, inventory: Inventory, renders: Renders, nodeset: str, wanted: Plan) -> Planned:
+def plan(state: Path, inventory: Inventory, renders: Renders, nodeset: str, asked: Plan) -> Planned:
     """What a rollout would be; nothing is changed.
 
     Raises Refused with every hindrance of all nodes, NotFound, UsageFault.
     """
-    check_plan(wanted)
+    check_plan(asked)
     nodes = inventory.nodes.select(nodeset)
-    targets = _targets(renders, nodes, wanted)
+    targets = _targets(renders, nodes, asked)
     aimed = [replace(node, hold=Hold(held_by(targets[node.name]), "", 0)) for node in nodes]
     planned: tuple[Install, ...] = ()
-    if wanted.method == "install":
+    if asked.method == "install":
         planned = tuple(installs.plan(state, renders, aimed))
     with inventory.database.read() as connection:
         good = rollouts.last_good_of(connection, [node.id for node in nodes])
         open_places = rollouts.unfinished_of(connection, [node.id for node in nodes])
-    if wanted.method == "sync":
+    if asked.method == "sync":
         _refuse_bare(nodes)
     candidates = [_candidate(node) for node in nodes]
-    made = waves.waves(candidates, wanted)
-    settled = msgspec.structs.replace(wanted, whys=tuple(wave.why for wave in made))
+    made = waves.waves(candidates, asked)
+    settled = msgspec.structs.replace(asked, whys=tuple(wave.why for wave in made))
     by_name = {node.name: node for node in nodes}
     moment = now()
     members = tuple(
@@ -139,8 +176,8 @@ def resume(inventory: Inventory, rollout_id: int, *, max_fail: str | None = None
         if returning:
             raise Refused(f"{fold(returning)} still goes back", hint=f"wait for it: sis rollout status {rollout_id}")
         again = {node.node_id: node for node in rollouts_step.retry(rollout, members)}
-        wanted = rollout.plan if max_fail is None else msgspec.structs.replace(rollout.plan, max_fail=max_fail)
-        going = replace(rollout, state="running", reason="", ended=None, plan=wanted)
+        plan_now = rollout.plan if max_fail is None else msgspec.structs.replace(rollout.plan, max_fail=max_fail)
+        going = replace(rollout, state="running", reason="", ended=None, plan=plan_now)
         after = Step(going, {**_by_id(members), **again}, known, rules)
         words = f"resumed by {acting.current().who}"
         if again:
@@ -204,16 +241,16 @@ def _by_id(members: Sequence[RolloutNode]) -> dict[int, RolloutNode]:
     return {node.node_id: node for node in members}
 
 
-def _targets(renders: Renders, nodes: Sequence[Node], wanted: Plan) -> dict[str, Resolved]:
+def _targets(renders: Renders, nodes: Sequence[Node], plan: Plan) -> dict[str, Resolved]:
     """What each node is to hold. Raises Refused with every node that has no image, or one that is not there."""
     found: dict[str, Resolved] = {}
     faults: dict[str, list[str]] = {}
     for node in nodes:
         aimed = replace(node, hold=None)
-        if wanted.image:
-            asked = reference.parse(wanted.image)
+        if plan.image:
+            asked = reference.parse(plan.image)
             layout = node.assignment.layout if node.assignment else None
-            aimed = replace(aimed, assignment=Assignment(asked.image, wanted.image.partition("@")[2], layout))
+            aimed = replace(aimed, assignment=Assignment(asked.image, plan.image.partition("@")[2], layout))
         try:
             found[node.name] = renders.image(aimed)
         except SisError as fault:

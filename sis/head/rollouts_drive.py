@@ -99,8 +99,11 @@ class Driver:
         self._newest, self._quiet_until = newest, moment + QUIET_EVERY_S
         senses = Senses(hooks_of(self._inventory), self.drains.state, blind=moment < self._sighted)
         for rollout_id in open_ids:
-            after = move(self._inventory, rollout_id, senses)
-            self._run_hooks(after, senses.hooks)
+            is_due = True
+            while is_due:
+                after = move(self._inventory, rollout_id, senses)
+                self._run_hooks(after, senses.hooks)
+                is_due = after.is_next_due
 
     def _run_hooks(self, after: Step, hooks: Hooks) -> None:
         for node_id, ask in after.asks:

@@ -37,7 +37,10 @@ class Told:
 
 @dataclass
 class Step:
-    """The rollout and its nodes as they become; `asks` by node id, in order; `told` in order."""
+    """The rollout and its nodes as they become; `asks` by node id, in order; `told` in order.
+
+    `is_next_due`: a wave has ended, and the next step begins the one after it.
+    """
 
     rollout: Rollout
     nodes: dict[int, RolloutNode]
@@ -45,6 +48,7 @@ class Step:
     rules: Rules
     asks: list[tuple[int, Ask]] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
+    is_next_due: bool = False
 
     def move(self, moved: Moved) -> None:
         before, after = self.nodes[moved.node.node_id], moved.node
@@ -136,27 +140,24 @@ def _hold_to_limit(now: Step) -> None:
 
 
 def _go_on(now: Step) -> None:
-    """Begin whose turn it is; when a wave has come to its end, the next one."""
-    while True:
-        for node in now.at("waiting", "put-off"):
-            if node.wave <= now.rollout.wave:
-                now.move(rollouts_node.begin(node, now.known_of(node), now.rules))
-        current = now.wave(now.rollout.wave)
-        if any(node.state not in ENDED and node.state != "put-off" for node in current):
-            return
-        _end_wave(now, current)
-        if now.rollout.wave + 1 >= _waves(now.nodes.values()):
-            _finish(now)
-            return
-        now.rollout = replace(now.rollout, wave=now.rollout.wave + 1)
-        _tell_wave(now)
-        if current and now.rules.plan.in_waves and not any(node.state == "good" for node in current):
-            why = (
-                f"no node of wave {now.rollout.wave} is good: sis rollout resume {now.rollout.id} goes on all the same"
-            )
-            now.rollout = replace(now.rollout, state="paused", reason=why)
-            now.told.append(Told("rollout", "note", f"paused: {why}"))
-            return
+    """Begin whose turn it is; when a wave has come to its end, the next one is begun by the next step."""
+    for node in now.at("waiting", "put-off"):
+        if node.wave <= now.rollout.wave:
+            now.move(rollouts_node.begin(node, now.known_of(node), now.rules))
+    current = now.wave(now.rollout.wave)
+    if any(node.state not in ENDED and node.state != "put-off" for node in current):
+        return
+    _end_wave(now, current)
+    if now.rollout.wave + 1 >= _waves(now.nodes.values()):
+        _finish(now)
+        return
+    now.rollout = replace(now.rollout, wave=now.rollout.wave + 1)
+    now.is_next_due = True
+    _tell_wave(now)
+    if current and now.rules.plan.in_waves and not any(node.state == "good" for node in current):
+        why = f"no node of wave {now.rollout.wave} is good; 'sis rollout resume {now.rollout.id}' goes on anyway"
+        now.rollout = replace(now.rollout, state="paused", reason=why)
+        now.told.append(Told("rollout", "note", f"paused: {why}"))
 
 
 def _end_wave(now: Step, nodes: Sequence[RolloutNode]) -> None:

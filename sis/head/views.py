@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
+from sis.head.rollouts import WaveRow
 from sis.inventory.drift import FoldedChange
 from sis.inventory.model import Interface, Node, Occurrence
+from sis.inventory.rollout import TIMEOUT_S, Method, RebootPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +82,15 @@ class PlannedInstall:
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """`armed` is the node set that installs at its next network boot, "" for a dry run."""
+    """`armed` is the node set that installs at its next network boot, "" for a dry run and for resyncs.
+
+    `rollout` is the id of the rollout that was made, None for a dry run; `waves` what it does in which order.
+    """
 
     armed: str
     planned: tuple[PlannedInstall, ...]
+    rollout: int | None
+    waves: tuple[WaveRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +107,28 @@ class Asked:
 
 
 class DeployRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Install nodes at their next network boot. `dry_run` only says what would be wiped and installed."""
+    """Install nodes at their next network boot, or make installed ones equal to their image, in waves or at once.
+
+    method    "install" wipes disks; None: install without waves, sync with them
+    canary, then, max_fail  amounts: "3" or "10%"; max_fail None: none in waves, any number at once
+    image     what the nodes are to be from then on, such as "compute@13"; "": as each is assigned
+    at_boot   fetch now, apply at the next boot
+    timeout_s how long a node may take
+    dry_run   only say what would be done
+    """
 
     nodeset: str
     allow_foreign_disk: bool = False
     dry_run: bool = False
+    method: Method | None = None
+    canary: str = ""
+    then: tuple[str, ...] = ()
+    max_fail: str | None = None
+    image: str = ""
+    reboot: RebootPolicy = "when-needed"
+    at_boot: bool = False
+    ignore_windows: bool = False
+    timeout_s: Annotated[float, msgspec.Meta(ge=0, le=1e7)] = TIMEOUT_S
 
 
 class CancelRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
