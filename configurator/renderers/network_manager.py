@@ -26,9 +26,17 @@ def _speaks(footprint: Footprint) -> bool:
     owns=("/etc/NetworkManager/system-connections/sis-*.nmconnection",),
 )
 def network_manager(context: Context) -> Iterator[RenderedFile]:
-    for port in ports(context.record):
+    found = [*ports(context.record)]
+    ids = {port.name: _uuid(port) for port in found}
+    for port in found:
         path = f"/etc/NetworkManager/system-connections/sis-{port.name}.nmconnection"
-        values = {"port": port, "families": [_family(port, version) for version in (4, 6)], "uuid": _uuid(port)}
+        values = {
+            "port": port,
+            "families": [_family(port, version) for version in (4, 6)],
+            "uuid": ids[port.name],
+            # By its connection: a card found by its MAC has the kernel's name here, whatever the record calls it.
+            "parent": ids.get(port.vlan.parent, port.vlan.parent) if port.vlan else "",
+        }
         yield from_template(path, NAME, "network_manager/connection.j2", values, mode=0o600)
     if context.record.nameservers and context.footprint.resolver == "file":
         # /etc/resolv.conf is the record's; NetworkManager would write its own over it.
