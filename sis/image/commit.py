@@ -14,9 +14,10 @@ from sis.errors import Corrupt, NotFound, Refused
 from sis.image import codec, dictionary, packs, refs
 from sis.image.index import ChunkIndex
 from sis.image.model import FORMAT, Manifest, Ref, Version
-from sis.image.packs import PACK_BYTES_TARGET, PackRow, PackWriter, build_table
+from sis.image.packs import PACK_BYTES_TARGET, PackRow, PackWriter
 from sis.image.scan import IDENTITY, Progress, Scan, ScanCache, scan
 from sis.image.store import LocalStore
+from sis.image.tables import build_table
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 
 from sis.image.model import HOLE, Entry, Manifest, Version
-from sis.image.packs import Location, chunk_locations, decode
+from sis.image.packs import decode
 from sis.image.store import DocumentStore
+from sis.image.tables import chunk_locations
 
 
 class Contents:
@@ -15,7 +16,7 @@ class Contents:
     def __init__(self, store: DocumentStore, version: Version, manifest: Manifest) -> None:
         self._store = store
         self._table = store.table(version.table)
-        self._locations: dict[bytes, Location] = chunk_locations(manifest, self._table)
+        self._locations = chunk_locations(manifest, self._table)
         self._dictionary = functools.cache(self._read_dictionary)
 
     def read(self, entry: Entry, limit: int) -> bytes | None:

@@ -18,9 +18,9 @@ from blake3 import blake3
 
 from sis.errors import Corrupt
 from sis.image import codec, patches
-from sis.image.codec import RUN_BYTES, TABLE_ROW
-from sis.image.model import DIGEST_BYTES, FORMAT, HOLE, ChunkTable, Entry, Kind, Manifest, PackRef
-from sis.image.packs import build_table, chunk_locations
+from sis.image.codec import TABLE_ROW
+from sis.image.model import DIGEST_BYTES, FORMAT, ChunkTable, Entry, Kind, Manifest, PackRef
+from sis.image.tables import Novel, build_table, chunk_locations, novel_chunks, rows_by_digest
 
 MAGIC = b"SISDELT\n"
 HEADER = struct.Struct("<8sII32s32sQQ32s32s32s")
@@ -30,6 +30,12 @@ digest of the header up to here"""
 HEAD_BYTES_MAX = 64 << 20
 DOCUMENT_BYTES_MAX = 64 << 20
 """A version or manifest longer than this travels whole, not as a patch: patching holds both and a window in memory."""
+
+TABLE_BYTES_MAX = 32 << 20
+"""A chunk table whose rows are longer does not travel in a delta."""
+
+NOTHING = "0" * 64
+"""The id that stands for no version: a delta from it holds all of a version, for nodes that have nothing yet."""
 
 CHECK_BYTES = 16
 """Bytes of the digest of an item's payload that the head holds."""
@@ -94,13 +100,6 @@ class Header(NamedTuple):
         return self.items_offset + self.items_bytes
 
 
-class Novel(NamedTuple):
-    """A chunk the newer manifest has and the older has not."""
-
-    digest: bytes
-    size: int
-
-
 class Placed(NamedTuple):
     """An item with its place in the file, its output and its base bounded by what the manifests say."""
 
@@ -117,23 +116,6 @@ _encoder = msgspec.msgpack.Encoder()
 def name_of(before: str, after: str) -> str:
     """The file of a store that holds the delta from one version id to another."""
     return f"deltas/{before}-{after}"
-
-
-def novel_chunks(before: Manifest, after: Manifest) -> tuple[Novel, ...]:
-    """The chunks `after` has and `before` has not, in order of first appearance."""
-    seen = {HOLE}
-    for entry in before.entries:
-        raw = entry.chunks
-        seen.update(raw[at : at + DIGEST_BYTES] for at in range(0, len(raw), RUN_BYTES))
-    novel = []
-    for entry in after.entries:
-        raw = entry.chunks
-        for at in range(0, len(raw), RUN_BYTES):
-            digest = raw[at : at + DIGEST_BYTES]
-            if digest not in seen:
-                seen.add(digest)
-                novel.append(Novel(digest, int.from_bytes(raw[at + DIGEST_BYTES : at + RUN_BYTES], "little")))
-    return tuple(novel)
 
 
 def encode_head(head: Head) -> bytes:
@@ -250,7 +232,9 @@ def _check_stretch(number: int, stretch: Stretch, entries: Sequence[Entry]) -> N
 
 
 def table_part(before: ChunkTable, manifests: tuple[Manifest, Manifest], after: ChunkTable) -> TablePart | None:
-    """What `join_table` needs to make `after` of `before`; None where that cannot be (a chunk has moved)."""
+    """What `join_table` needs to make `after` of `before`; None where it is long or cannot be (a chunk has moved)."""
+    if len(after.rows) > TABLE_BYTES_MAX:
+        return None
     rows = []
     numbers: dict[int, int] = {}
     packs: list[PackRef] = []
@@ -272,9 +256,7 @@ def join_table(part: TablePart, before: ChunkTable, manifests: tuple[Manifest, M
         raise Corrupt("the delta's rows of the chunk table are not those of its novel chunks")
     packs = [*before.packs, *(pack for pack in part.packs if pack not in before.packs)]
     position = {pack: number for number, pack in enumerate(packs)}
-    index: dict[bytes, bytes] = {}
-    for location in chunk_locations(manifests[0], before).values():
-        index[location.digest] = TABLE_ROW.pack(*location[:4])
+    index = rows_by_digest(manifests[0], before)
     for chunk, (number, offset, stored, size) in zip(novel, TABLE_ROW.iter_unpack(part.rows), strict=True):
         if number >= len(part.packs):
             raise Corrupt("the delta's rows of the chunk table name a pack that is not there")

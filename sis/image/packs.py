@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import struct
 import threading
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +12,9 @@ import zstandard
 from blake3 import blake3
 
 from sis.errors import Corrupt
-from sis.image.codec import CHUNK_BYTES_MAX, RUN_BYTES, TABLE_ROW, rows_of, show_path
-from sis.image.model import DIGEST_BYTES, FORMAT, HOLE, ChunkTable, Manifest, PackRef
+from sis.image.codec import CHUNK_BYTES_MAX
+from sis.image.model import DIGEST_BYTES, FORMAT, PackRef
+from sis.image.tables import Location
 
 PACK_BYTES_TARGET = 32 << 20
 """A pack is closed once it holds this much."""
@@ -30,16 +30,6 @@ _TRAILER = struct.Struct("<8sIIQ32s32s")
 _BUFFER_BYTES = 1 << 20
 
 _local = threading.local()
-
-
-class Location(NamedTuple):
-    """Where a chunk lies: in the `pack`-th pack of its table, `stored` bytes from `offset`; it is `size` bytes long."""
-
-    pack: int
-    offset: int
-    stored: int
-    size: int
-    digest: bytes = b""
 
 
 class PackRow(NamedTuple):
@@ -82,52 +72,6 @@ def decode(stored: bytes, location: Location, dictionary: bytes = b"", *, pack: 
     if len(data) != location.size or blake3(data).digest() != location.digest:
         raise _bad(location, pack, "its content does not match its digest")
     return data
-
-
-def chunk_locations(manifest: Manifest, table: ChunkTable) -> dict[bytes, Location]:
-    """Where each chunk of `manifest` lies, by digest. Raises Corrupt if the table is not this manifest's."""
-    rows = iter(rows_of(table))
-    found: dict[bytes, Location] = {}
-    for entry in manifest.entries:
-        chunks = entry.chunks
-        for at in range(0, len(chunks), RUN_BYTES):
-            digest = chunks[at : at + DIGEST_BYTES]
-            size = int.from_bytes(chunks[at + DIGEST_BYTES : at + RUN_BYTES], "little")
-            known = found.get(digest)
-            if known is None:
-                if digest == HOLE:
-                    continue
-                row = next(rows, None)
-                if row is None:
-                    raise Corrupt("the chunk table ends before its manifest does")
-                known = found[digest] = Location(*row, digest)
-            if known.size != size:
-                raise Corrupt(f"{show_path(entry.path)}: chunk {digest.hex()[:12]} is {size} bytes, not {known.size}")
-    if next(rows, None) is not None:
-        raise Corrupt("the chunk table has rows its manifest does not need")
-    return found
-
-
-def build_table(manifest: Manifest, index: Mapping[bytes, bytes], packs: Sequence[PackRef]) -> ChunkTable:
-    """The table of a manifest; `index` gives the row of each of its chunks, numbered by position in `packs`."""
-    numbers: dict[int, int] = {}
-    used: list[PackRef] = []
-    seen: set[bytes] = set()
-    rows = []
-    for entry in manifest.entries:
-        chunks = entry.chunks
-        for at in range(0, len(chunks), RUN_BYTES):
-            digest = chunks[at : at + DIGEST_BYTES]
-            if digest in seen or digest == HOLE:
-                continue
-            seen.add(digest)
-            position, offset, stored, size = TABLE_ROW.unpack(index[digest])
-            number = numbers.get(position)
-            if number is None:
-                number = numbers[position] = len(used)
-                used.append(packs[position])
-            rows.append(TABLE_ROW.pack(number, offset, stored, size))
-    return ChunkTable(packs=tuple(used), rows=b"".join(rows))
 
 
 class PackWriter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +12,12 @@ from blake3 import blake3
 
 from sis.errors import Corrupt, NotFound, Refused, SisError
 from sis.image import codec
+from sis.image.delta import NOTHING
 from sis.image.delta_read import open_delta
 from sis.image.model import ChunkTable, Manifest, Version
-from sis.image.packs import Location, chunk_locations, decode, read_footer
+from sis.image.packs import decode, read_footer
 from sis.image.store import LocalStore, immutable_name
+from sis.image.tables import Location, chunk_locations
 
 PATHS_SHOWN = 20
 
@@ -49,7 +51,7 @@ class _Generation:
     version: Version | None = None
     manifest: Manifest | None = None
     table: ChunkTable | None = None
-    locations: dict[bytes, Location] = field(default_factory=dict)
+    locations: Mapping[bytes, Location] = field(default_factory=dict)
 
 
 def verify(
@@ -191,8 +193,7 @@ class _Run:
         try:
             opened = open_delta(self.store, before, after)
             assert opened is not None
-            versions = self.store.version(before), self.store.version(after)
-            opened.bound(self.store.manifest(versions[0].manifest), self.store.manifest(versions[1].manifest))
+            opened.bound(self._manifest(before), self._manifest(after))
             header = opened.header
             hasher = blake3()
             for piece in self.store.read(opened.name, header.items_offset, header.items_bytes):
@@ -204,6 +205,10 @@ class _Run:
             self.notices.append(f"deltas/{name} leads between versions that are gone: 'sis image prune' removes it")
         except Corrupt as error:
             self.problems.append(Problem(f"deltas/{name}", error.message))
+
+    def _manifest(self, version_id: str) -> Manifest:
+        """What a version is, or nothing."""
+        return Manifest(()) if version_id == NOTHING else self.store.manifest(self.store.version(version_id).manifest)
 
     def _stranger(self, folder: str, name: str) -> None:
         try:

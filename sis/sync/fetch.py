@@ -12,7 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from sis.errors import Corrupt, SisError, Unreachable
-from sis.image.packs import Location, decode
+from sis.image.packs import decode
+from sis.image.tables import Location
 from sis.sync.source import ChunkSource
 
 GAP_BYTES = 48 << 10

@@ -14,7 +14,7 @@ from sis.image.store import Store
 
 if TYPE_CHECKING:
     from sis.image.delta_read import Delta
-    from sis.image.packs import Location
+    from sis.image.tables import Location
 
 
 class Content(NamedTuple):
@@ -64,7 +64,7 @@ class ChunkSource:
     @cached_property
     def locations(self) -> Mapping[bytes, Location]:
         """By chunk digest, where it lies in the packs."""
-        from sis.image.packs import chunk_locations
+        from sis.image.tables import chunk_locations
 
         return chunk_locations(self.content.manifest, self.content.table)
 

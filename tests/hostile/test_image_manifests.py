@@ -15,7 +15,8 @@ from blake3 import blake3
 from sis.errors import Corrupt
 from sis.image import codec
 from sis.image.model import HOLE, Chunk, ChunkTable, Entry, Kind, Manifest, PackRef, pack_chunks
-from sis.image.packs import Location, PackWriter, chunk_locations, decode, encode, read_footer
+from sis.image.packs import PackWriter, decode, encode, read_footer
+from sis.image.tables import Location, chunk_locations
 
 ROOT = Entry(b".", Kind.DIR, 0o755, 0, 0, 0)
 DIGEST = b"\x11" * 32

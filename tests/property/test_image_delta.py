@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sis.image import codec, delta, delta_make, delta_read, patches
+from sis.image import codec, delta_make, delta_read, patches, tables
 from sis.image.chunk import cut, digest
 from sis.image.commit import commit
 from sis.image.delta_plan import plan_items
@@ -63,7 +63,7 @@ def test_a_delta_gives_what_is_novel(before: dict[str, bytes], after: dict[str, 
                 for stretch in placed.item.base
             )
             made.update(delta_read.decode_item(placed, payload, base))
-        novel = delta.novel_chunks(*manifests)
+        novel = tables.novel_chunks(*manifests)
         assert list(made) == [chunk.digest for chunk in novel]
 
 
@@ -93,7 +93,7 @@ def test_plans_cover_what_is_novel_once_and_in_order(
 ) -> None:
     old, new = manifest_of(before), manifest_of(after)
     works = list(plan_items(old, new, lambda path: shared))
-    assert tuple(chunk for work in works for chunk in work.chunks) == delta.novel_chunks(old, new)
+    assert tuple(chunk for work in works for chunk in work.chunks) == tables.novel_chunks(old, new)
     for work in works:
         assert work.chunks
         for stretch in work.base:

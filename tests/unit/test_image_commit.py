@@ -15,9 +15,10 @@ from sis.image import scan as scanning
 from sis.image.codec import decode_manifest, encode_manifest
 from sis.image.commit import commit
 from sis.image.model import HOLE, Entry, Kind, Manifest
-from sis.image.packs import chunk_locations, decode
+from sis.image.packs import decode
 from sis.image.scan import ScanCache, scan
 from sis.image.store import LocalStore
+from sis.image.tables import chunk_locations
 from sis.image.verify import verify
 from sis.system.files import read_xattrs
 from tests.image_trees import ACL, CAPABILITY, make_everything, make_simple, noise, settle

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sis.image.packs import Location
+from sis.image.tables import Location
 from sis.sync.fetch import GAP_BYTES, coalesce
 
 

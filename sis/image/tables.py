@@ -1,0 +1,117 @@
+"""Chunk tables beside their manifests, in bulk: which chunks there are, where each lies, a table made of another."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, NoReturn
+
+from sis.errors import Corrupt
+from sis.image.codec import RUN_BYTES, TABLE_ROW, show_path
+from sis.image.model import DIGEST_BYTES, HOLE, ChunkTable, Entry, Manifest, PackRef
+
+_NUMBER = struct.Struct("<I")
+_SIZE_OF_ROW = struct.Struct("<16xI")
+
+
+class Location(NamedTuple):
+    """Where a chunk lies: in the `pack`-th pack of its table, `stored` bytes from `offset`; it is `size` bytes long."""
+
+    pack: int
+    offset: int
+    stored: int
+    size: int
+    digest: bytes = b""
+
+
+class Novel(NamedTuple):
+    """A chunk the newer manifest has and the older has not."""
+
+    digest: bytes
+    size: int
+
+
+class ChunkLocations(Mapping[bytes, Location]):
+    """By digest, where each chunk of a manifest lies; unpacked when asked for."""
+
+    def __init__(self, numbers: Mapping[bytes, int], rows: bytes) -> None:
+        self._numbers = numbers
+        self._rows = rows
+
+    def __getitem__(self, digest: bytes) -> Location:
+        row: tuple[int, int, int, int] = TABLE_ROW.unpack_from(self._rows, self._numbers[digest] * TABLE_ROW.size)
+        return Location(*row, digest)
+
+    def __contains__(self, digest: object) -> bool:
+        return digest in self._numbers
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+
+def distinct_runs(entries: Iterable[Entry]) -> list[bytes]:
+    """The distinct runs (digest, length) of chunks, holes left out, in order of first appearance."""
+    joined = b"".join([entry.chunks for entry in entries])
+    runs = dict.fromkeys([joined[at : at + RUN_BYTES] for at in range(0, len(joined), RUN_BYTES)])
+    return [run for run in runs if not run.startswith(HOLE)]
+
+
+def novel_chunks(before: Manifest, after: Manifest) -> tuple[Novel, ...]:
+    """The chunks `after` has and `before` has not, in order of first appearance."""
+    known = {run[:DIGEST_BYTES] for run in distinct_runs(before.entries)}
+    novel: dict[bytes, int] = {}
+    for run in distinct_runs(after.entries):
+        digest = run[:DIGEST_BYTES]
+        if digest not in known and digest not in novel:
+            novel[digest] = int.from_bytes(run[DIGEST_BYTES:], "little")
+    return tuple(map(Novel._make, novel.items()))
+
+
+def chunk_locations(manifest: Manifest, table: ChunkTable) -> ChunkLocations:
+    """Where each chunk of `manifest` lies, by digest. Raises Corrupt if the table is not this manifest's."""
+    runs = distinct_runs(manifest.entries)
+    numbers = {digest: number for number, digest in enumerate(dict.fromkeys([run[:DIGEST_BYTES] for run in runs]))}
+    sizes = [size for (size,) in _SIZE_OF_ROW.iter_unpack(table.rows)]
+    if len(sizes) < len(numbers):
+        raise Corrupt("the chunk table ends before its manifest does")
+    if len(sizes) > len(numbers):
+        raise Corrupt("the chunk table has rows its manifest does not need")
+    lengths = [int.from_bytes(run[DIGEST_BYTES:], "little") for run in runs]
+    if lengths != sizes:
+        _refuse_lengths(manifest, {digest: sizes[number] for digest, number in numbers.items()})
+    return ChunkLocations(numbers, table.rows)
+
+
+def _refuse_lengths(manifest: Manifest, sizes: Mapping[bytes, int]) -> NoReturn:
+    for entry in manifest.entries:
+        for digest, size in entry.each_chunk():
+            if digest != HOLE and sizes[digest] != size:
+                name = f"{show_path(entry.path)}: chunk {digest.hex()[:12]}"
+                raise Corrupt(f"{name} is {size} bytes, not {sizes[digest]}")
+    raise AssertionError
+
+
+def build_table(manifest: Manifest, index: Mapping[bytes, bytes], packs: Sequence[PackRef]) -> ChunkTable:
+    """The table of a manifest; `index` gives the row of each of its chunks, numbered by position in `packs`."""
+    renumbered: dict[bytes, bytes] = {}
+    used: list[PackRef] = []
+    rows = []
+    for digest in dict.fromkeys([run[:DIGEST_BYTES] for run in distinct_runs(manifest.entries)]):
+        row = index[digest]
+        position = row[: _NUMBER.size]
+        number = renumbered.get(position)
+        if number is None:
+            number = renumbered[position] = _NUMBER.pack(len(used))
+            used.append(packs[_NUMBER.unpack(position)[0]])
+        rows.append(number + row[_NUMBER.size :])
+    return ChunkTable(packs=tuple(used), rows=b"".join(rows))
+
+
+def rows_by_digest(manifest: Manifest, table: ChunkTable) -> dict[bytes, bytes]:
+    """The packed row of each chunk of a manifest, as `build_table` takes them."""
+    numbers = chunk_locations(manifest, table)
+    rows = [table.rows[at : at + TABLE_ROW.size] for at in range(0, len(table.rows), TABLE_ROW.size)]
+    return dict(zip(numbers, rows, strict=True))
