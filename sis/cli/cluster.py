@@ -19,25 +19,30 @@ def cluster() -> None:
 @cluster.command(epilog="Example: sis cluster apply cluster.yaml -n")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--site", type=click.Path(path_type=Path, file_okay=False), help="Site files; STATE/site without it.")
+@click.option("--once", is_flag=True, help="Bring it in, but let no later command edit it.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would change; change nothing.")
 @click.pass_obj
-def apply(context: Context, file: Path, site: Path | None, dry_run: bool) -> None:
+def apply(context: Context, file: Path, site: Path | None, once: bool, dry_run: bool) -> None:
     """Make the inventory say what FILE says, and hold nodes to the site files as they are now.
 
-    Nodes FILE does not name are left alone. See what would become of nodes' files with: sis config preview FILE
+    The inventory follows FILE from then on: commands that define, change or delete nodes edit its text too (--once:
+    they do not). Nodes FILE does not name are left alone. See what would become of nodes' files with: sis config
+    preview FILE
     """
     from sis.head import applied
+    from sis.inventory import cluster_file
     from sis.inventory.cluster import load_cluster
     from sis.inventory.names import fold
     from sis.spec import cluster as cluster_spec
 
-    spec = cluster_spec.load(file)
-    raw = file.read_bytes()
+    raw = cluster_file.read(file)
+    spec = cluster_spec.parse(raw, str(file))
     site_files = applied.read_site(site if site is not None else context.state / applied.SITE)
     has_new_site = site_files.digest != applied.site(context.state).digest
     with context.open_inventory(create=True) as inventory:
         done = load_cluster(inventory, spec, dry_run=dry_run)
         if not dry_run:
+            cluster_file.follow(inventory.database, None if once else file, raw)
             applied.keep_cluster(context.state, file, raw)
             if has_new_site:
                 applied.keep_site(context.state, site_files)
@@ -94,3 +99,28 @@ def show(context: Context) -> None:
         emit(rows, ["name", "cidr", "head", "gateway", "domain", "dhcp"])
     for name, members in folded.items():
         click.echo(f"@{name}: {members}")
+
+
+@cluster.command(epilog="Example: sis cluster edit")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before it is brought in.")
+@click.pass_obj
+def edit(context: Context, yes: bool) -> None:
+    """Open the cluster file in your editor ($VISUAL, $EDITOR), then bring it in.
+
+    You edit a copy: it is checked first, and put in place only when no one else changed the file meanwhile.
+    """
+    from sis.cli.cluster_edit import edited_and_applied
+
+    edited_and_applied(context, yes=yes)
+
+
+@cluster.command(epilog="Example: sis cluster forget")
+@click.pass_obj
+def forget(context: Context) -> None:
+    """Follow the cluster file no more: later commands change the inventory alone."""
+    from sis.inventory import cluster_file
+
+    with context.open_inventory() as inventory:
+        known = cluster_file.of(inventory.database)
+        cluster_file.follow(inventory.database, None)
+    click.echo(f"{known.path} is not followed any more" if known else "no cluster file was followed")

@@ -258,8 +258,9 @@ def network_of(inventory: Inventory, name: str | None) -> str | None:
         return inventory.networks.get(name).name
     networks = inventory.networks.list()
     if len(networks) > 1:
-        known = " or ".join(network.name for network in networks)
-        raise UsageFault("which network?", hint=f"there is: {known}")
+        raise UsageFault(
+            "which network?", hint="give --network " + " or --network ".join(network.name for network in networks)
+        )
     return networks[0].name if networks else None
 
 

@@ -59,15 +59,16 @@ def followed(connection: Connection) -> Followed | None:
     return Followed(Path(said["path"]), said["digest"]) if said else None
 
 
-def follow(connection: Connection, path: Path, raw: bytes) -> None:
-    """Remember that the inventory says what this text of the file says."""
-    settings.put(connection, _SETTING, {"path": str(path.absolute()), "digest": digest(raw)})
+def remember(connection: Connection, path: Path | None, raw: bytes) -> None:
+    """Remember, in the caller's transaction, that the inventory says what this text of the file says."""
+    said = {"path": str(path.absolute()), "digest": digest(raw)} if path is not None else None
+    settings.put(connection, _SETTING, said)
 
 
-def forget(database: Database) -> None:
-    """Follow no file any more."""
+def follow(database: Database, path: Path | None, raw: bytes = b"") -> None:
+    """Follow a file whose text was brought in, or (None) none any more."""
     with database.write() as connection:
-        settings.put(connection, _SETTING, None)
+        remember(connection, path, raw)
 
 
 def of(database: Database) -> Followed | None:
@@ -109,7 +110,7 @@ def read(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError as error:
         raise NotFound(
-            f"the cluster file {path} is gone", hint="put it back, or go on without one: sis cluster forget"
+            f"no such file: {path}", hint="if commands are to edit the inventory alone: sis cluster forget"
         ) from error
     except OSError as error:
         raise SisError(f"{path} cannot be read: {error.strerror}") from error

@@ -131,7 +131,7 @@ class Intent:
         _brought_in(connection, file, raw, free)
         if not dry_run:
             file.write(raw)
-            cluster_file.follow(connection, file.path, raw)
+            cluster_file.remember(connection, file.path, raw)
             self._kept(file.path, raw)
         return file.difference(raw)
 

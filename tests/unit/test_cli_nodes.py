@@ -162,10 +162,10 @@ def test_dry_runs_change_nothing(admin: Admin) -> None:
     assert admin.said("node", "list", "-o", "json") == "[]\n"
     admin.adds_two()
     assert admin.said("node", "set", "@rack1", "timezone=Europe/Paris", "-n") == (
-        "n[001-002]: profile: - → timezone=Europe/Paris\n"
+        "n[001-002]: timezone: - → Europe/Paris\n"
     )
     assert admin.said("node", "set", "@rack1", "timezone=Europe/Paris") == (
-        "n[001-002]: profile: - → timezone=Europe/Paris\n"
+        "n[001-002]: timezone: - → Europe/Paris\n"
     )
     assert admin.said("node", "set", "@rack1", "timezone=Europe/Paris") == "nothing to change\n"
 
@@ -184,7 +184,7 @@ def test_set_and_delete(admin: Admin) -> None:
     )
     assert "n001: image: compute@stable → compute@1" in out
     assert "n001: groups: rack1 → gpu" in out
-    assert "profile: - → vars=rack=r1" in out
+    assert "vars: - → rack=r1" in out
     assert "eth0 52:54:00:00:00:09 10.77.0.11" in out
     assert admin.said("node", "delete", "n001", "-y") == "1 node deleted: n001\n"
     assert admin.said("node", "list", "-o", "name") == "n002\n"

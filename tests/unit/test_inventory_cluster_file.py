@@ -49,8 +49,7 @@ class Site:
         self.file.write_text(text)
         raw = self.file.read_bytes()
         load_cluster(self.inventory, cluster_spec.parse(raw, str(self.file)))
-        with self.inventory.database.write() as connection:
-            cluster_file.follow(connection, self.file, raw)
+        cluster_file.follow(self.inventory.database, self.file, raw)
 
     @property
     def text(self) -> str:
@@ -191,9 +190,7 @@ def test_what_a_few_lines_cannot_say_is_refused(site: Site) -> None:
 
 
 def test_blame_names_lines_and_commands(site: Site) -> None:
-    with site.inventory.database.write() as connection:
-        cluster_file.follow(connection, site.file, b"")
-    cluster_file.forget(site.inventory.database)
+    cluster_file.follow(site.inventory.database, None)
     site.set("n001", "resync=off")
     (spec, *_) = cluster_spec.load(site.file).expand()
     found = {each.setting: each.origin for each in blame(site.inventory, site.inventory.nodes.get("n001"), spec)}
