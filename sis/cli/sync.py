@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sis.cli.context import Context
+from sis.cli.nodesets import chosen, takes_nodes
 from sis.cli.output import emit, human_bytes, printable
 from sis.cli.shown import age, counted
 from sis.errors import DifferencesFound, SomeNodesFailed
@@ -33,20 +34,22 @@ class _Answer:
 
 
 @click.command(epilog="Example: sis sync @compute -n")
-@click.argument("nodeset")
+@takes_nodes
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what differs; exit code 4 when something does.")
 @click.option("--full", is_flag=True, help="Read every byte again instead of trusting sizes and times.")
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(min=0), default=1800, show_default=True, help="Seconds to wait."
 )
 @click.pass_obj
-def sync(context: Context, nodeset: str, dry_run: bool, full: bool, timeout_s: float) -> None:
+def sync(
+    context: Context, nodeset: str | None, where: tuple[str, ...], dry_run: bool, full: bool, timeout_s: float
+) -> None:
     """Have the nodes of NODESET make themselves equal to their image now, and wait for their reports.
 
     Exit code 3 when some nodes failed or did not answer.
     """
     with context.open_inventory() as inventory:
-        nodes = inventory.nodes.select(nodeset)
+        nodes = chosen(inventory, nodeset, where)
         orders = inventory.orders.create([node.id for node in nodes], "check" if dry_run else "sync", full=full)
         try:
             _wait(inventory, orders, timeout_s, quiet=context.output != "table")

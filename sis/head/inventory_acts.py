@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from sis.errors import UsageFault
+from sis.head import applied
 from sis.head.renders import load_layout
 from sis.image import reference
 from sis.image.store import LocalStore
@@ -154,7 +156,7 @@ def accept(state: Path, inventory: Inventory, asked: Accept) -> Changed:
         groups=asked.groups,
         assignment=assignment_of(state, asked.image, asked.layout),
     )
-    return _changed(Intent(inventory).accept(chosen, template, dry_run=asked.dry_run))
+    return _changed(intent(state, inventory).accept(chosen, template, dry_run=asked.dry_run))
 
 
 def target_of(asked: Accept) -> str:
@@ -173,7 +175,7 @@ def reject(inventory: Inventory, asked: Reject) -> Rejected:
 
 def add(state: Path, inventory: Inventory, asked: AddNodes) -> Changed:
     """Define nodes, all or none."""
-    return _changed(Intent(inventory).add(new_nodes(state, inventory, asked), dry_run=asked.dry_run))
+    return _changed(intent(state, inventory).add(new_nodes(state, inventory, asked), dry_run=asked.dry_run))
 
 
 def new_nodes(state: Path, inventory: Inventory, asked: AddNodes) -> list[NewNode]:
@@ -209,7 +211,7 @@ def change(state: Path, inventory: Inventory, asked: SetNodes, expected: Mapping
     wanted = change_of(asked.settings, nodes, inventory.nodes.groups(), checks(state))
     known = {node.name: expected for node in nodes} if isinstance(expected, int) else dict(expected or {})
     names = [node.name for node in nodes]
-    return _changed(Intent(inventory).change(names, wanted, expected=known, dry_run=asked.dry_run))
+    return _changed(intent(state, inventory).change(names, wanted, expected=known, dry_run=asked.dry_run))
 
 
 def expected_of(if_match: str, asked: SetNodes) -> Mapping[str, int] | int | None:
@@ -222,9 +224,14 @@ def expected_of(if_match: str, asked: SetNodes) -> Mapping[str, int] | int | Non
     return int(text)
 
 
-def delete(inventory: Inventory, asked: DeleteNodes) -> Deleted:
+def delete(state: Path, inventory: Inventory, asked: DeleteNodes) -> Deleted:
     names = [node.name for node in inventory.nodes.select(asked.nodeset)]
-    return Deleted(fold(names), Intent(inventory).delete(names))
+    return Deleted(fold(names), intent(state, inventory).delete(names))
+
+
+def intent(state: Path, inventory: Inventory) -> Intent:
+    """Changes of what is wanted; a cluster file changed by them is remembered as the one applied last."""
+    return Intent(inventory, functools.partial(applied.keep_cluster, state))
 
 
 def checks(state: Path) -> Checks:

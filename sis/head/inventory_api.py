@@ -85,7 +85,7 @@ def _nodes(app: FastAPI, head: Head) -> None:
         """Remove nodes with every trace of them."""
         actor = await head.gate.require(request, "admin", action="node delete", sessions=False)
         asked = await read_body(request, acts.DeleteNodes, BODY_LIMIT_BYTES)
-        return await acted(head, actor, "node delete", asked.nodeset, lambda: acts.delete(head.inventory, asked))
+        return await acted(head, actor, "node delete", asked.nodeset, lambda: acts.delete(head.state, head.inventory, asked))
 
     @app.get("/api/v1/changes", tags=["admin"], **openapi.reads(tuple[StoredChange, ...], role="admin"))
     async def changes(
