@@ -247,7 +247,7 @@ def publish(context: Context, reference: str, channel: str, no_deltas: bool) -> 
         from sis.image import delta_make
 
         with _progress("deltas") as progress:
-            made = delta_make.make_for_channel(store, wanted.image, channel, wanted.version_id, progress=progress)
+            made = list(delta_make.make_for_channel(store, wanted.image, channel, wanted.version_id, progress=progress))
         for one in made:
             click.echo(f"delta from {one.before}: {_delta_line(one)}", err=True)
     _change_channel(context, store, wanted.image, channel, lambda ref: refs.publish(ref, wanted.generation, channel))

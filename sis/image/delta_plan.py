@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from sis.image.codec import RUN_BYTES
-from sis.image.delta import Novel, Stretch
+from sis.image.delta import Stretch
 from sis.image.model import DIGEST_BYTES, HOLE, Entry, Manifest
 from sis.image.pairs import Pairing
+from sis.image.tables import Novel, novel_chunks
 
 WHOLE_BYTES_MAX = 8 << 20
 """An old file up to this size is a base whole; of a longer one the part that lies where the new bytes do."""
@@ -17,6 +18,11 @@ _WINDOW_BYTES = 2 << 20
 _WINDOW_MARGIN_BYTES = 32 << 10
 _OUTPUT_BYTES = 1 << 20
 _SMALL_BYTES = 64 << 10
+_ITEM_BYTES_MIN = 3 << 20
+_ITEM_BYTES_MAX = 5 << 20
+_ITEM_ENDS = 8
+"""One chunk in 32 may end an item of a delta from nothing."""
+
 _GROUP_BYTES = 256 << 10
 """Small neighbours share an item up to this much output: fewer, better packed items, and not much lost with one."""
 
@@ -41,6 +47,22 @@ class Work:
 def plan_items(before: Manifest, after: Manifest, is_shared: Callable[[bytes], bool]) -> Iterator[Work]:
     """The items of a delta in order. `is_shared`: whether a path may share an item with its neighbours."""
     return _grouped(_of_files(before, after, is_shared))
+
+
+def plan_whole(after: Manifest) -> Iterator[Work]:
+    """The items of a delta from nothing: long ones, which compress well, ended by what their chunks are.
+
+    So the next version, where the same files follow each other, has the same items, and they need not be made again.
+    """
+    work, size = Work(), 0
+    for novel in novel_chunks(Manifest(()), after):
+        work.chunks.append(novel)
+        size += novel.size
+        if size >= _ITEM_BYTES_MAX or (size >= _ITEM_BYTES_MIN and novel.digest[0] < _ITEM_ENDS):
+            yield work
+            work, size = Work(), 0
+    if work.chunks:
+        yield work
 
 
 def _of_files(before: Manifest, after: Manifest, is_shared: Callable[[bytes], bool]) -> Iterator[Work]:

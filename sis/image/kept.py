@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from sis.errors import Corrupt, NotFound, SisError, Unreachable
 from sis.image import codec
-from sis.image.delta_read import Delta, OpenDelta, must_be, open_delta
-from sis.image.model import Version
+from sis.image.model import ChunkTable, Manifest, Version
 from sis.image.sign import Opened
-from sis.image.store import VERSION_BYTES_MAX, Beginning, DocumentStore
+from sis.image.store import DOCUMENT_BYTES_MAX, VERSION_BYTES_MAX, Beginning, DocumentStore, document_of
 from sis.system.files import atomic_write, make_dirs
 
+if TYPE_CHECKING:
+    from sis.image.delta_read import Delta, OpenDelta
+
 _FOLDERS = ("versions", "manifests", "tables", "dictionaries")
+_WHOLE_FOLDERS = ("versions", "dictionaries")
+"""Those whose files are kept as they come; manifests and tables are kept once they are found to be well-formed."""
+
 _APPLIED = "applied"
 _TAG = ".tag"
 _TAG_BYTES_MAX = 256
@@ -31,6 +37,8 @@ _FILES_MAX = 12
 _FAST_LEVEL = 1
 
 log = logging.getLogger(__name__)
+
+_Document = TypeVar("_Document", Manifest, ChunkTable)
 
 
 class KeptStore(DocumentStore):
@@ -46,6 +54,8 @@ class KeptStore(DocumentStore):
         self.notices: list[str] = []
         self._memory: dict[str, bytes] = {}
         self._opened: dict[str, OpenDelta | None] = {}
+        self._manifests: dict[str, Manifest] = {}
+        self._tables: dict[str, ChunkTable] = {}
 
     # Reading.
 
@@ -53,7 +63,7 @@ class KeptStore(DocumentStore):
         folder = name.partition("/")[0]
         if folder == "refs":
             return self._ref(name, limit)
-        if folder not in _FOLDERS:
+        if folder not in _WHOLE_FOLDERS:
             return self.inner.whole(name, limit)
         kept = self._kept(name, limit)
         if kept is not None:
@@ -103,13 +113,30 @@ class KeptStore(DocumentStore):
                 raise
             return super().dictionary(digest)
 
-    def _document(self, name: str, digest: str) -> bytes:
-        try:
-            return super()._document(name, digest)
-        except Corrupt:
-            if not self._forget(name):
-                raise
-            return super()._document(name, digest)
+    def manifest(self, digest: str) -> Manifest:
+        """Decoded once: the same value is given again."""
+        return self._decoded(self._manifests, "manifests", digest, codec.decode_manifest)
+
+    def table(self, digest: str) -> ChunkTable:
+        return self._decoded(self._tables, "tables", digest, codec.decode_table)
+
+    def _decoded(
+        self, known: dict[str, _Document], folder: str, digest: str, decode: Callable[..., _Document]
+    ) -> _Document:
+        """What is kept has been checked, and is proved to be the same bytes still."""
+        if digest in known:
+            return known[digest]
+        name = f"{folder}/{digest}"
+        kept = self._kept(name, DOCUMENT_BYTES_MAX)
+        if kept is not None:
+            with contextlib.suppress(Corrupt):
+                known[digest] = decode(document_of(kept, name, digest), checked=True)
+                return known[digest]
+            self._drop(name)
+        stored, data = self._document(name, digest)
+        known[digest] = decode(data)
+        self._keep(name, stored)
+        return known[digest]
 
     def _no_image(self, image: str) -> NotFound:
         return self.inner._no_image(image)
@@ -136,15 +163,14 @@ class KeptStore(DocumentStore):
         return text if codec.HEX_DIGEST.fullmatch(text) else None
 
     def delta(self, version_id: str) -> Delta | None:
-        """The delta from the version applied to another, if the store has one that is sound."""
-        before = self.applied
+        """The delta from the version applied (from nothing) to another, if the store has one that is sound."""
         opened = self._open(version_id)
-        if before is None or opened is None:
+        if opened is None:
             return None
+        before = self.applied
         try:
-            return opened.bound(
-                self.manifest(self.version(before).manifest), self.manifest(self.version(version_id).manifest)
-            )
+            old = Manifest(()) if before is None else self.manifest(self.version(before).manifest)
+            return opened.bound(old, self.manifest(self.version(version_id).manifest))
         except (Corrupt, NotFound) as error:
             self._refuse(version_id, error)
             return None
@@ -153,46 +179,56 @@ class KeptStore(DocumentStore):
         """Make a version's documents from the delta that leads to it, where they are not kept and that works."""
         if self._kept(f"versions/{version_id}", 1 << 30) is not None:
             return
-        before = self.applied
         opened = self._open(version_id)
-        if before is None or opened is None:
+        if opened is None:
             return
         try:
-            self._learn_from(opened, before, version_id)
+            self._learn_from(opened, self.applied, version_id)
         except (Corrupt, NotFound) as error:
             self._refuse(version_id, error)
 
-    def _learn_from(self, opened: OpenDelta, before: str, version_id: str) -> None:
-        old = super().version(before)
-        old_record = self.whole(f"versions/{before}", VERSION_BYTES_MAX)
+    def _learn_from(self, opened: OpenDelta, before: str | None, version_id: str) -> None:
+        from sis.image.delta_read import must_be
+
+        old_record: bytes | None = b""
+        manifest, old_manifest, old_table = Manifest(()), b"", ChunkTable((), b"")
+        if before is not None:
+            old = super().version(before)
+            old_record = self.whole(f"versions/{before}", VERSION_BYTES_MAX)
+            manifest, old_table = self.manifest(old.manifest), self.table(old.table)
+            old_manifest = codec.encode_manifest(manifest, checked=True)
         record = opened.version_bytes(old_record) if old_record is not None else None
         if record is None:
             return
         new = codec.decode_version(must_be(record, version_id, "the version"))
-        manifest = self.manifest(old.manifest)
-        data = opened.manifest_bytes(codec.encode_manifest(manifest))
+        data = opened.manifest_bytes(old_manifest)
         if data is not None:
             after = codec.decode_manifest(must_be(data, new.manifest, "the manifest"))
-            table = opened.table(self.table(old.table), (manifest, after))
+            table = opened.table(old_table, (manifest, after))
+            self._manifests[new.manifest] = after
             self._keep(f"manifests/{new.manifest}", codec.compress(data, _FAST_LEVEL))
             if table is not None:
-                rows = must_be(codec.encode_table(table), new.table, "the chunk table")
+                rows = must_be(codec.encode_table(table, checked=True), new.table, "the chunk table")
+                self._tables[new.table] = table
                 self._keep(f"tables/{new.table}", codec.compress(rows, _FAST_LEVEL))
         self._keep(f"versions/{version_id}", record)
 
     def _open(self, version_id: str) -> OpenDelta | None:
-        before = self.applied
-        if before is None or before == version_id:
+        applied = self.applied
+        if applied == version_id:
             return None
         if version_id not in self._opened:
+            from sis.image.delta import NOTHING
+            from sis.image.delta_read import open_delta
+
             self._opened[version_id] = None
             try:
-                self._opened[version_id] = open_delta(self.inner, before, version_id)
+                self._opened[version_id] = open_delta(self.inner, applied or NOTHING, version_id)
             except (Corrupt, Unreachable) as error:
                 self._refuse(version_id, error)
             else:
-                if self._opened[version_id] is None:
-                    self.notices.append(f"the store has no delta from {before[:12]} to {version_id[:12]}")
+                if self._opened[version_id] is None and applied is not None:
+                    self.notices.append(f"the store has no delta from {applied[:12]} to {version_id[:12]}")
         return self._opened[version_id]
 
     def _refuse(self, version_id: str, error: SisError) -> None:
@@ -209,8 +245,11 @@ class KeptStore(DocumentStore):
             for name, data in memory.items():
                 self._keep(name, data)
         version = self.version(version_id)
+        table = self.table(version.table)
+        self._manifests.clear()
+        self._tables.clear()
         wanted = {f"versions/{version_id}", f"manifests/{version.manifest}", f"tables/{version.table}"}
-        wanted.update(f"dictionaries/{pack.dictionary.hex()}" for pack in self.table(version.table).packs)
+        wanted.update(f"dictionaries/{pack.dictionary.hex()}" for pack in table.packs)
         self._keep(_APPLIED, version_id.encode())
         for name in self._names():
             if name not in wanted:
@@ -239,7 +278,7 @@ class KeptStore(DocumentStore):
         try:
             make_dirs(path.parent, mode=0o700)
             self._make_room(path.parent)
-            atomic_write(path, data, mode=0o600)
+            atomic_write(path, data, mode=0o600, durable=name.partition("/")[0] not in _FOLDERS)
         except OSError as error:
             log.warning("%s cannot be kept (%s): it is fetched again next time", path, error.strerror)
 

@@ -18,23 +18,27 @@ BASE_BYTES_MAX = 16 << 20
 """What a reader accepts; together with a payload that is what it holds in memory."""
 
 BSDIFF_BYTES_MAX = 8 << 20
-"""The writer's limit for either side: bsdiff takes 17 times the old side in memory, and about a second for 8 MB."""
+"""The writer's limit for either side: bsdiff takes 17 times the old side in memory, and about a second for 3 MB."""
 
 _MARGIN_BYTES = 128 << 10
 _MATCHES_MIN = 16
-_QUICK_LEVEL = 9
+_PREFIX_LEVEL = 9
+_LONG_LEVEL = 9
+_LEVEL = 12
 _FINE_LEVEL = 19
-_BSDIFF_LEVEL = 17
-"""Half the time of 19 for 2 % more, on kernel modules."""
+_FINE_BYTES_MAX = 64 << 10
+_LONG_BYTES_MIN = 2 << 20
+"""Levels were chosen by measurement: docs/bench/delta-choice.md."""
 
-_COARSE_LEVEL = 12
-_FINE_BYTES_MAX = 2 << 20
 _CONTROL = struct.Struct("<II")
 _CONTROL_ROW = 24
 _TINY_BYTES = 300
-_TINY_FRACTION = 200
-_SQUEEZED = 0.97
-"""What zstd leaves of bytes that are compressed already."""
+_TINY_FRACTION = 50
+_POOR_FRACTION = 2
+"""bsdiff is worth its time where zstd leaves between a fiftieth and a half of what is new."""
+
+_BASE_FACTOR = 2.5
+"""Nor is it where the old side is that much longer: its time goes with the old, its gain with the new."""
 
 _PLAIN_ADVANTAGE = 0.98
 _LOOKED_AT_BYTES = 4096
@@ -43,20 +47,17 @@ _LOOKED_AT_BYTES = 4096
 def encode(base: bytes, data: bytes) -> tuple[int, bytes]:
     """The smallest payload found that makes `data` of `base`, and its method.
 
-    A quick try with the old bytes as prefix tells which ways are worth their time.
+    The old bytes as prefix come first, and tell which other ways are worth their time.
     """
     if not base:
         return PLAIN, compress(data)
-    quick = compress(data, base, level=_QUICK_LEVEL)
-    found = [(PREFIX, quick)]
-    if len(quick) > len(data) // 2:
+    found = [(PREFIX, compress(data, base))]
+    size = len(found[0][1])
+    if size > len(data) // 2:
         found.append((PLAIN, compress(data)))
-    if _is_for_bsdiff(base, data, len(quick)):
+    if _is_for_bsdiff(base, data, size):
         found.append((BSDIFF, _bsdiff(base, data)))
-    best = min(found, key=_cost)
-    if best[0] == PREFIX:
-        best = min(best, (PREFIX, compress(data, base)), key=_cost)
-    return best
+    return min(found, key=_cost)
 
 
 def narrowed(base: bytes, data: bytes) -> tuple[int, int]:
@@ -100,14 +101,11 @@ def stored_bytes_max(size: int) -> int:
     return size + size // 8 + 1024
 
 
-def compress(data: bytes, prefix: bytes = b"", *, level: int = 0) -> bytes:
-    """One zstd frame of `data`, which may point into `prefix`. `level` 0: as fine as is worth it for its length."""
-    level = level or (_FINE_LEVEL if len(data) <= _FINE_BYTES_MAX else _COARSE_LEVEL)
-    if not prefix:
-        return zstandard.ZstdCompressor(level=level, write_content_size=True, write_checksum=False).compress(data)
+def compress(data: bytes, prefix: bytes = b"") -> bytes:
+    """One zstd frame of `data`, which may point into `prefix`. As fine as is worth it for its length."""
     window = min(27, max(10, (len(prefix) + len(data)).bit_length()))
     parameters = zstandard.ZstdCompressionParameters.from_level(
-        level,
+        _level(len(data), bool(prefix)),
         source_size=len(data),
         dict_size=len(prefix),
         window_log=window,
@@ -115,7 +113,16 @@ def compress(data: bytes, prefix: bytes = b"", *, level: int = 0) -> bytes:
         write_checksum=False,
         write_dict_id=False,
     )
-    return zstandard.ZstdCompressor(compression_params=parameters, dict_data=_prefix(prefix)).compress(data)
+    dictionary = _prefix(prefix) if prefix else None
+    return zstandard.ZstdCompressor(compression_params=parameters, dict_data=dictionary).compress(data)
+
+
+def _level(size: int, has_prefix: bool) -> int:
+    if size <= _FINE_BYTES_MAX:
+        return _FINE_LEVEL
+    if has_prefix:
+        return _PREFIX_LEVEL
+    return _LEVEL if size < _LONG_BYTES_MIN else _LONG_LEVEL
 
 
 def inflate(frame: bytes, limit: int, what: str, prefix: bytes = b"") -> bytes:
@@ -140,19 +147,19 @@ def _cost(found: tuple[int, bytes]) -> float:
     return len(found[1]) * (_PLAIN_ADVANTAGE if found[0] == PLAIN else 1)
 
 
-def _is_for_bsdiff(base: bytes, data: bytes, quick: int) -> bool:
-    """Whether bsdiff may win: on binaries that are not compressed and are not nearly the same anyway."""
+def _is_for_bsdiff(base: bytes, data: bytes, by_prefix: int) -> bool:
+    """Whether bsdiff may win enough: on binaries that are neither compressed nor nearly the same anyway."""
     if max(len(base), len(data)) > BSDIFF_BYTES_MAX or b"\0" not in data[:_LOOKED_AT_BYTES]:
         return False
-    is_tiny = quick <= max(_TINY_BYTES, len(data) // _TINY_FRACTION)
-    return not is_tiny and quick < len(data) * _SQUEEZED
+    if len(base) > _BASE_FACTOR * len(data) + _MARGIN_BYTES:
+        return False
+    return max(_TINY_BYTES, len(data) // _TINY_FRACTION) < by_prefix < len(data) // _POOR_FRACTION
 
 
 def _bsdiff(base: bytes, data: bytes) -> bytes:
     control, difference, extra = bsdiff4.core.diff(base, data)
     columns = b"".join(control[at::_CONTROL_ROW] for at in range(_CONTROL_ROW))
-    content = _CONTROL.pack(len(control), len(difference)) + columns + difference + extra
-    return compress(content, level=_BSDIFF_LEVEL if len(data) <= _FINE_BYTES_MAX else _COARSE_LEVEL)
+    return compress(_CONTROL.pack(len(control), len(difference)) + columns + difference + extra)
 
 
 def _bspatch(payload: bytes, base: bytes, size: int) -> bytes:

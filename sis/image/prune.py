@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sis.errors import NotFound, Refused, UsageFault
 from sis.image import refs
+from sis.image.delta import NOTHING
 from sis.image.model import Ref
 from sis.image.reference import Reference
 from sis.image.store import LocalStore
@@ -99,7 +100,7 @@ def _unreachable(store: LocalStore, without: set[tuple[str, int]]) -> list[tuple
     for folder in ("versions", "deltas", "tables", "manifests", "packs", "dictionaries"):
         for name in sorted(store.names(folder)):
             file = f"{folder}/{name}"
-            kept = ids.issuperset(name.split("-")) if folder == "deltas" else file in reached
+            kept = ids.issuperset(set(name.split("-")) - {NOTHING}) if folder == "deltas" else file in reached
             if not kept:
                 files.append((file, (store.path / file).stat().st_size))
     return files

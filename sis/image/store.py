@@ -103,10 +103,10 @@ class DocumentStore(ABC):
         return codec.decode_version(data)
 
     def manifest(self, digest: str) -> Manifest:
-        return codec.decode_manifest(self._document(f"manifests/{digest}", digest))
+        return codec.decode_manifest(self._document(f"manifests/{digest}", digest)[1])
 
     def table(self, digest: str) -> ChunkTable:
-        return codec.decode_table(self._document(f"tables/{digest}", digest))
+        return codec.decode_table(self._document(f"tables/{digest}", digest)[1])
 
     def dictionary(self, digest: bytes) -> bytes:
         """The zstd dictionary some packs were made with."""
@@ -118,14 +118,12 @@ class DocumentStore(ABC):
             raise Corrupt(f"{name} is damaged: it does not match its name")
         return data
 
-    def _document(self, name: str, digest: str) -> bytes:
+    def _document(self, name: str, digest: str) -> tuple[bytes, bytes]:
+        """A manifest or table as it is stored, and the canonical bytes that are in it."""
         stored = self.whole(immutable_name(name), DOCUMENT_BYTES_MAX)
         if stored is None:
             raise Corrupt(f"{name} is missing from the store")
-        data = codec.decompress(stored, name)
-        if codec.digest_of(data) != digest:
-            raise Corrupt(f"{name} is damaged: it does not match its name")
-        return data
+        return stored, document_of(stored, name, digest)
 
     def _no_image(self, image: str) -> NotFound:
         return NotFound(f"no such image: {image}")
@@ -220,6 +218,17 @@ class LocalStore(DocumentStore):
             yield
 
     @contextlib.contextmanager
+    def making_deltas(self, *, wait_s: float = 0.0) -> Iterator[Path]:
+        """Be the only one who makes deltas; gives a folder, empty, to make them in. Commits may go on meanwhile."""
+        self.prepare()
+        folder = self._work / "deltas"
+        make_dirs(folder, mode=0o700)
+        with locks.hold(self._work / "deltas.lock", "making deltas", wait_s=wait_s):
+            for leftover in folder.iterdir():
+                leftover.unlink()
+            yield folder
+
+    @contextlib.contextmanager
     def changing_ref(self, image: str, *, wait_s: float = 10.0) -> Iterator[Ref | None]:
         """Hold the refs still; gives the image's ref as it is now, or None."""
         self.prepare()
@@ -296,6 +305,14 @@ class LocalStore(DocumentStore):
         path = self.path / immutable_name(name)
         if not path.exists():
             atomic_write(path, data)
+
+
+def document_of(stored: bytes, name: str, digest: str) -> bytes:
+    """The canonical bytes in a stored manifest or table. Raises Corrupt unless they are those of `digest`."""
+    data = codec.decompress(stored, name)
+    if codec.digest_of(data) != digest:
+        raise Corrupt(f"{name} is damaged: it does not match its name")
+    return data
 
 
 def immutable_name(name: str) -> str:
