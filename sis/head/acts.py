@@ -25,9 +25,9 @@ def deploy(
 def roll_out(
     state: Path, inventory: Inventory, renders: Renders, nodeset: str, wanted: Plan, *, dry_run: bool
 ) -> views.Deployed:
-    """Make a rollout, or with `dry_run` say what it would be. Raises Refused with every hindrance, NotFound, UsageFault.
+    """Make a rollout, or with `dry_run` say what it would be; without waves an install arms all nodes, or none.
 
-    Without waves an install arms all nodes, or none.
+    Raises Refused with every hindrance, NotFound, UsageFault.
     """
     planned = rollouts_act.plan(state, inventory, renders, nodeset, wanted)
     each_install = tuple(

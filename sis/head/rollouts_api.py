@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 from fastapi import FastAPI, Query, Request
 from starlette.responses import Response
 
-from sis.errors import Refused
-from sis.head import openapi, rollouts, rollouts_act
+from sis.head import aside, openapi, rollouts, rollouts_act
 from sis.head.admin_answers import acted, answered
 from sis.head.answers import read_body
+from sis.head.aside import SetAside
 from sis.head.rollouts import RolloutDetail, RolloutRow
 from sis.head.who import Actor
-from sis.inventory.db import Inventory
-from sis.inventory.names import fold
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from sis.head.app import Head
     from sis.inventory.rollout import Rollout
@@ -57,36 +54,10 @@ class ReleaseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     nodeset: str
 
 
-@dataclass(frozen=True, slots=True)
-class SetAside:
-    """The nodes whose state changed, folded; "" for none."""
-
-    nodes: str
-
-
 def add_routes(app: FastAPI, head: Head) -> None:
     _reading(app, head)
     _acting(app, head)
     _standing(app, head)
-
-
-def maintenance(inventory: Inventory, nodeset: str, *, on: bool, why: str) -> SetAside:
-    """Set nodes aside, or take back those that were. Raises NotFound, UsageFault, Refused without a reason."""
-    nodes = inventory.nodes.select(nodeset)
-    if on:
-        if not why.strip():
-            raise Refused("maintenance needs a reason", hint="say it: --why 'new fan'")
-        inventory.standing.maintenance([node.id for node in nodes], why.strip())
-        return SetAside(fold(node.name for node in nodes))
-    ended = set(inventory.standing.resume([node.id for node in nodes]))
-    return SetAside(_fold(node.name for node in nodes if node.id in ended))
-
-
-def release(inventory: Inventory, nodeset: str) -> SetAside:
-    """Free nodes from quarantine and from what a rollout holds them to."""
-    nodes = inventory.nodes.select(nodeset)
-    freed = set(inventory.standing.release([node.id for node in nodes]))
-    return SetAside(_fold(node.name for node in nodes if node.id in freed))
 
 
 def _reading(app: FastAPI, head: Head) -> None:
@@ -157,7 +128,7 @@ def _standing(app: FastAPI, head: Head) -> None:
         verb = "maintenance on" if asked.on else "maintenance off"
 
         def work() -> SetAside:
-            return maintenance(head.inventory, asked.nodeset, on=asked.on, why=asked.why)
+            return aside.maintenance(head.inventory, asked.nodeset, on=asked.on, why=asked.why)
 
         return await acted(head, actor, verb, asked.nodeset, work)
 
@@ -166,14 +137,9 @@ def _standing(app: FastAPI, head: Head) -> None:
         """Free nodes from quarantine, and from the version a rollout holds them to."""
         actor = await _actor(head, request, "release")
         asked = await read_body(request, ReleaseRequest, BODY_LIMIT_BYTES)
-        return await acted(head, actor, "release", asked.nodeset, lambda: release(head.inventory, asked.nodeset))
+        return await acted(head, actor, "release", asked.nodeset, lambda: aside.release(head.inventory, asked.nodeset))
 
 
 async def _actor(head: Head, request: Request, action: str) -> Actor:
     """The actor; a browser's cookie does not count here, so no other site can make one act."""
     return await head.gate.require(request, "operate", action=action, sessions=False)
-
-
-def _fold(names: Iterable[str]) -> str:
-    found = list(names)
-    return fold(found) if found else ""

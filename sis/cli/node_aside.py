@@ -1,0 +1,42 @@
+"""`sis node maintenance` and `sis node release`: nodes set aside by an admin or by failed installs, and freed."""
+
+from __future__ import annotations
+
+import click
+
+from sis.cli.context import Context
+from sis.cli.shown import counted
+
+
+@click.command(epilog="Example: sis node maintenance on n[003-004] --why 'new fan'")
+@click.argument("switch", type=click.Choice(["on", "off"]))
+@click.argument("nodeset")
+@click.option("--why", default="", metavar="TEXT", help="Shown wherever the nodes are; needed with on.")
+@click.pass_obj
+def maintenance(context: Context, switch: str, nodeset: str, why: str) -> None:
+    """Set the nodes of NODESET aside, or take them back.
+
+    Rollouts leave them alone, and their state stays whatever they report; what they hold is noted all the same.
+    """
+    from sis.head.aside import maintenance as set_aside
+
+    with context.open_inventory() as inventory:
+        done = set_aside(inventory, nodeset, on=switch == "on", why=why)
+        count = len(inventory.nodes.select(done.nodes)) if done.nodes else 0
+    said = "in maintenance" if switch == "on" else "out of maintenance"
+    click.echo(f"{counted(count, 'node')} {said}" + (f": {done.nodes}" if done.nodes else ""))
+    if switch == "off" and done.nodes:
+        click.echo(f"see whether they are still in-sync: sis sync {done.nodes} -n")
+
+
+@click.command(epilog="Example: sis node release n001")
+@click.argument("nodeset")
+@click.pass_obj
+def release(context: Context, nodeset: str) -> None:
+    """Free the nodes of NODESET: from quarantine after failed installs, and from what a rollout holds them to."""
+    from sis.head.aside import release as free
+
+    with context.open_inventory() as inventory:
+        done = free(inventory, nodeset)
+        count = len(inventory.nodes.select(done.nodes)) if done.nodes else 0
+    click.echo(f"{counted(count, 'node')} released" + (f": {done.nodes}" if done.nodes else ": none was held"))
