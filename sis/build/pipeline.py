@@ -8,7 +8,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from sis.build import apt, bundle, clean, kernel, lay, lint, sources, trees
+from sis.build import apt, bases, bundle, clean, kernel, lay, lint, sources, trees
 from sis.build.aptroot import AptRoot
 from sis.build.steps import Progress, Steps, quiet
 from sis.image.commit import commit
@@ -39,10 +39,12 @@ def build(
     progress: Progress = quiet,
     afterwards: Callable[[Built], None] | None = None,
     note: str = "",
+    anew: bool = False,
 ) -> Built:
     """Build `spec` below `state` (the head's state directory) and commit it.
 
-    `afterwards` is called with the outcome once the tree is in place: boot files are made there. All or nothing:
+    `afterwards` is called with the outcome once the tree is in place: boot files are made there. With `anew` packages
+    are installed though a tree of the very same is kept. All or nothing:
     interrupted or failed anywhere, the old tree and the old versions are as before and nothing stays mounted.
     Raises SpecInvalid for unknown packages, Refused for a tree unfit to be an image, Locked during another build.
     """
@@ -53,7 +55,8 @@ def build(
             archive.update(text, log_to=steps.log)
             apt.check_names(spec, archive)
         with steps.step("packages"):
-            apt.bootstrap(spec, tree, archive, log_to=steps.log, on_line=steps.line)
+            kept = state / "cache" / "trees"
+            bases.packages(spec, tree, archive, kept, anew=anew, log_to=steps.log, on_line=steps.line)
             epoch = apt.build_epoch(tree)
         with steps.step("files and users"):
             lay.users(spec, tree, log_to=steps.log)

@@ -25,9 +25,10 @@ INSTALLER = "installer"
 @click.command("build")
 @click.argument("name")
 @click.option("--note", default="", help="A line of text kept with the version.")
+@click.option("--anew", is_flag=True, help="Install the packages anew, though a tree of the very same is kept.")
 @click.option("--no-boot-files", is_flag=True, help="Do not make the kernel and installer that nodes netboot.")
 @click.pass_obj
-def build(context: Context, name: str, note: str, no_boot_files: bool) -> None:
+def build(context: Context, name: str, note: str, anew: bool, no_boot_files: bool) -> None:
     """Build the image spec NAME (or a path to one) and commit it as the next version.
 
     Specs are looked up in STATE/imagespecs, in /etc/sis/imagespecs, then among those that come with sis.
@@ -43,7 +44,7 @@ def build(context: Context, name: str, note: str, no_boot_files: bool) -> None:
 
         boots = spec.kernel is not None and spec.agent and not no_boot_files
         afterwards = boot_files if boots else None
-        built = pipeline.build(spec, context.state, progress=progress, afterwards=afterwards, note=note)
+        built = pipeline.build(spec, context.state, progress=progress, afterwards=afterwards, note=note, anew=anew)
     for notice in built.notices:
         click.echo(f"notice: {notice}", err=True)
     _show(context, built)

@@ -14,7 +14,7 @@ import pytest
 
 import configurator
 import sis
-from sis.build import inside, lay, pipeline
+from sis.build import bases, inside, lay, pipeline
 from sis.build.pipeline import Built
 from sis.errors import SisError
 from sis.image.scan import scan
@@ -143,7 +143,7 @@ def test_a_failing_script_is_named_with_its_line(tmp_path: Path, built: Built, s
 def test_ended_in_the_middle_leaves_nothing(folder: Path, built: Built, signum: signal.Signals) -> None:
     state, trees = folder / "state", folder / "state/trees"
     before = built.tree.stat()
-    words = [sys.executable, "-m", "sis", "--state", str(state), "image", "build", str(folder / "small.yaml")]
+    words = [sys.executable, "-m", "sis", "--state", str(state), "image", "build", "--anew", str(folder / "small.yaml")]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as child:
         _wait_for(lambda: any(path.name == "status" and path.stat().st_size > 5000 for path in _statuses(trees)))
         child.send_signal(signum)
@@ -160,7 +160,7 @@ def test_ended_in_the_middle_leaves_nothing(folder: Path, built: Built, signum: 
 
 def test_built_again_it_is_the_same_version(folder: Path, built: Built, spec: ImageSpec) -> None:
     store = LocalStore(folder / "state/store")
-    again = pipeline.build(spec, folder / "state")
+    again = pipeline.build(spec, folder / "state", anew=True)
     before, after = (store.manifest(one.version.manifest).entries for one in (built, again))
     changed = {entry.path for entry in {*before} ^ {*after}}
     assert {path for path in changed if not path.startswith(_OWN)} == set()
@@ -169,6 +169,26 @@ def test_built_again_it_is_the_same_version(folder: Path, built: Built, spec: Im
     assert again.unchanged
     assert again.version_id == built.version_id
     assert sorted(path.name for path in (folder / "state/trees").iterdir()) == [".small.lock", "small"]
+
+
+def test_from_the_kept_tree_of_its_packages_it_is_the_same_version(folder: Path, built: Built, spec: ImageSpec) -> None:
+    (kept,) = (path for path in (folder / "state/cache/trees").iterdir() if path.is_dir())
+    before = scan(kept).entries
+    again = pipeline.build(spec, folder / "state")
+    assert f"from the tree kept in {kept}" in again.log.read_text()
+    assert again.seconds["packages"] < built.seconds["packages"]
+    if not _edited_since(built.log):
+        assert again.version_id == built.version_id
+    assert scan(kept).entries == before
+
+
+def test_only_what_goes_into_the_packages_names_a_kept_tree(folder: Path, built: Built, spec: ImageSpec) -> None:
+    archive, _ = pipeline.archive_of(spec, folder / "state")
+    name = bases.name_of(spec, archive)
+    for same in ({"image": "other"}, {"files": ()}, {"remove": ()}, {"timezone": "UTC"}):
+        assert bases.name_of(spec.model_copy(update=same), archive) == name
+    for other in ({"packages": (*spec.packages, "bc")}, {"leave_out": ()}, {"recommends": True}, {"base": "apt"}):
+        assert bases.name_of(spec.model_copy(update=other), archive) != name
 
 
 def _edited_since(log: Path) -> bool:
