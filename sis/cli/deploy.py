@@ -143,8 +143,8 @@ def _show(planned: Planned, output: str) -> None:
         for wave in waves_planned(planned.members, planned.plan):
             click.echo(f"wave {wave.number}: {counted(wave.total, 'node')} {wave.nodes} ({wave.why})")
         click.echo("; ".join(in_words(planned.plan)))
-    for rollout_id, names in planned.taken_over.items():
-        click.echo(f"{fold(names)} leave rollout {rollout_id}, which has not brought them to an end")
+    for rollout_id, leaving in planned.taken_over.items():
+        click.echo(f"{fold(leaving)} leave rollout {rollout_id}, which has not brought them to an end")
 
 
 def _rows(planned: Planned) -> list[dict[str, object]]:

@@ -17,7 +17,6 @@ from sis.head.renders import Renders
 from sis.head.rollouts_drive import Senses
 from sis.head.rollouts_node import Known, Rules
 from sis.head.rollouts_step import Step, Told
-from sis.image import reference
 from sis.image.reference import Resolved
 from sis.inventory import acting, orders, rollouts
 from sis.inventory.clock import now
@@ -100,11 +99,10 @@ def plan(state: Path, inventory: Inventory, renders: Renders, nodeset: str, aske
     """
     check_plan(asked)
     nodes = inventory.nodes.select(nodeset)
-    targets = _targets(renders, nodes, asked)
-    aimed = [replace(node, hold=Hold(held_by(targets[node.name]), "", 0)) for node in nodes]
-    planned: tuple[Install, ...] = ()
-    if asked.method == "install":
-        planned = tuple(installs.plan(state, renders, aimed))
+    aimed, targets, faults = _aim(renders, nodes, asked)
+    planned = tuple(installs.plan(state, renders, aimed)) if asked.method == "install" else ()
+    if faults:
+        raise Refused("these nodes have nothing to be made equal to, nothing was begun", details=faults)
     with inventory.database.read() as connection:
         good = rollouts.last_good_of(connection, [node.id for node in nodes])
         open_places = rollouts.unfinished_of(connection, [node.id for node in nodes])
@@ -241,26 +239,26 @@ def _by_id(members: Sequence[RolloutNode]) -> dict[int, RolloutNode]:
     return {node.node_id: node for node in members}
 
 
-def _targets(renders: Renders, nodes: Sequence[Node], plan: Plan) -> dict[str, Resolved]:
-    """What each node is to hold. Raises Refused with every node that has no image, or one that is not there."""
+def _aim(renders: Renders, nodes: Sequence[Node], asked: Plan) -> tuple[list[Node], dict[str, Resolved], list[str]]:
+    """The nodes as they are to be, the version each is to hold, and a line for each fault that hinders some."""
+    aimed: list[Node] = []
     found: dict[str, Resolved] = {}
     faults: dict[str, list[str]] = {}
     for node in nodes:
-        aimed = replace(node, hold=None)
-        if plan.image:
-            asked = reference.parse(plan.image)
+        wanted_node = replace(node, hold=None)
+        if asked.image:
+            image, _, selector = asked.image.partition("@")
             layout = node.assignment.layout if node.assignment else None
-            aimed = replace(aimed, assignment=Assignment(asked.image, plan.image.partition("@")[2], layout))
+            wanted_node = replace(wanted_node, assignment=Assignment(image, selector, layout))
         try:
-            found[node.name] = renders.image(aimed)
+            target = renders.image(wanted_node)
         except SisError as fault:
             faults.setdefault(fault.message + (f" ({fault.hint})" if fault.hint else ""), []).append(node.name)
-    if faults:
-        raise Refused(
-            "these nodes have nothing to be made equal to, nothing was begun",
-            details=[f"{fold(names)}: {text}" for text, names in faults.items()],
-        )
-    return found
+        else:
+            found[node.name] = target
+            wanted_node = replace(wanted_node, hold=Hold(held_by(target), "", 0))
+        aimed.append(wanted_node)
+    return aimed, found, [f"{fold(names)}: {text}" for text, names in faults.items()]
 
 
 def _refuse_bare(nodes: Sequence[Node]) -> None:
