@@ -9,6 +9,8 @@ from typing import Any, Literal
 from sis.errors import SpecInvalid, UsageFault
 from sis.spec import edit, yamlio
 
+_ACRONYMS = frozenset({"cidr", "dhcp", "ip", "mac", "mtu", "uid"})
+
 Kind = Literal["text", "number", "flag", "choice", "lines", "pairs", "yaml"]
 
 
@@ -83,7 +85,7 @@ def filled(
         shown = (
             typed[field.name] if typed is not None and field.name in typed else shown_as(field, _at(values, field.name))
         )
-        behind = shown_as(field, _at(inherited or {}, field.name)).replace("\n", ", ")
+        behind = shown_as(field, _at(inherited or {}, field.name)).replace("\n", ", ") or field.placeholder
         return replace(field, value=shown, placeholder=behind, faults=tuple(text for _, text in own))
 
     done = tuple(replace(section, fields=tuple(fill(field) for field in section.fields)) for section in made)
@@ -156,8 +158,9 @@ def shown_as(field: Field, value: Any) -> str:
 
 
 def label_of(name: str) -> str:
-    """`command_line` → "Command line"."""
-    return name.rpartition(".")[2].replace("_", " ").capitalize()
+    """`command_line` → "Command line", `mtu` → "MTU"."""
+    plain = name.rpartition(".")[2]
+    return plain.upper() if plain in _ACRONYMS else plain.replace("_", " ").capitalize()
 
 
 def _field(name: str, said: Mapping[str, Any], required: bool) -> Field:
@@ -178,10 +181,12 @@ def _field(name: str, said: Mapping[str, Any], required: bool) -> Field:
     elif "string" in kinds:
         kind = "text"
     default = said.get("default")
-    helps = [said.get("description", "")] + (
-        [f"default: {default}"] if default not in (None, "", [], {}, False) else []
-    )
-    return Field(name, label_of(name), kind, choices, required, "; ".join(filter(None, helps)))
+    placeholder = "" if default is None or isinstance(default, Mapping | list) else _default(default)
+    return Field(name, label_of(name), kind, choices, required, str(said.get("description", "")), "", placeholder)
+
+
+def _default(value: Any) -> str:
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
 
 
 def _plain_text(items: Mapping[str, Any]) -> bool:

@@ -33,7 +33,11 @@ def _deploy(app: FastAPI, wizard: Wizard) -> None:
     def page(spec: str, nodeset: str = "", fault: SisError | None = None) -> dict[str, Any]:
         around = wizard.around("deploy", spec)
         nodes: Sequence[Node] = around["survey"].nodes
-        waiting = [node.name for node in nodes if not node.state.version and node.arming is None]
+        waiting = [
+            node.name
+            for node in nodes
+            if not node.state.version and node.arming is None and node.macs and node.assignment is not None
+        ]
         wanted = nodeset or (fold(waiting) if waiting else "")
         planned: Sequence[installs.Install] = ()
         if wanted and fault is None:
@@ -43,7 +47,7 @@ def _deploy(app: FastAPI, wizard: Wizard) -> None:
                 fault = error
         up, told = serving(head)
         image = around["survey"].image
-        newest = image.generations[0] if image and image.generations else None
+        image_to_boot = next((each for each in image.generations if each.channels), None) if image else None
         return {
             **around,
             "command": f"sis deploy {wanted or 'NODESET'}",
@@ -58,7 +62,7 @@ def _deploy(app: FastAPI, wizard: Wizard) -> None:
             "lacking": [node.name for node in nodes if not node.macs],
             "without": [node.name for node in nodes if node.assignment is None],
             "fold": fold,
-            "unbootable": boot_files(head, newest.id) if newest else "no image is built",
+            "unbootable": boot_files(head, image_to_boot.id) if image_to_boot else "no image is published",
             "rows": progress.of_nodes(nodes, inventory.history.last_events()),
             "summary": progress.summary(nodes),
         }

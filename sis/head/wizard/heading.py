@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from sis.errors import SisError, SpecInvalid, UsageFault
 from sis.head import netboot, schema_forms
 from sis.head.answers import status_of
 from sis.head.netboot import Wanted
-from sis.head.schema_forms import Section
+from sis.head.schema_forms import Field, Section
 from sis.head.specs import Changed, version_of
 from sis.head.who import Actor
 from sis.head.wizard.frame import SpecName, Wizard
@@ -132,6 +133,15 @@ def add_routes(app: FastAPI, wizard: Wizard) -> None:
         return console.go(wizard.where("head", spec=spec, did="off" if wanted is None else "on"))
 
 
+_LABELS = {
+    "cidr": ("Network", "10.77.0.0/24"),
+    "head": ("Address of the head on it", "10.77.0.1"),
+    "gateway": ("Gateway", "none"),
+    "domain": ("Domain", "cluster.example"),
+    "dhcp.range": ("Range for unknown machines", "10.77.0.200-10.77.0.250"),
+}
+"""Fields whose key alone does not say enough: a longer label, and an example."""
+
 _NOTES = {
     "saved": "Saved.",
     "on": "DHCP and TFTP start within seconds.",
@@ -143,7 +153,14 @@ _NOTES = {
 def sections() -> tuple[Section, ...]:
     """The fields of a network, out of the cluster file's schema."""
     whole = schema.schema("cluster")
-    return schema_forms.sections({**whole["$defs"]["NetworkSpec"], "$defs": whole["$defs"]})
+    made = schema_forms.sections({**whole["$defs"]["NetworkSpec"], "$defs": whole["$defs"]})
+    return tuple(replace(each, fields=tuple(_labelled(field) for field in each.fields)) for each in made)
+
+
+def _labelled(field: Field) -> Field:
+    """The field with a longer name and an example, where its key alone does not say enough."""
+    label, example = _LABELS.get(field.name, (field.label, field.placeholder))
+    return replace(field, label=label, placeholder=example)
 
 
 def as_written(network: Network) -> dict[str, Any]:

@@ -17,7 +17,13 @@ def add_routes(app: FastAPI, wizard: Wizard) -> None:
     @app.get("/wizard", include_in_schema=False)
     async def way(request: Request, spec: SpecName = "") -> Response:
         def work(_: Actor) -> dict[str, Any]:
-            return {**wizard.around("preflight", spec), "key": "", "command": "sis status"}
+            return {
+                **wizard.around("preflight", spec),
+                "key": "",
+                "before": None,
+                "after": None,
+                "command": "sis status",
+            }
 
         return await console.show(request, "wizard/way.html", work)
 
