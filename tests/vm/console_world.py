@@ -54,9 +54,9 @@ def head(state: Path) -> Iterator[World]:
 
 
 @contextlib.contextmanager
-def running(state: Path) -> Iterator[str]:
-    """The program itself; its URL. Its output is in the state directory."""
-    port = free_port()
+def running(state: Path, *, port: int = 0) -> Iterator[str]:
+    """The program itself; its URL. `port` 0: a free one. Its output is in the state directory."""
+    port = port or free_port()
     log = state / "head.log"
     child = process.start(
         [SIS, "--state", state, "head", "run", "--listen", f"127.0.0.1:{port}", "--no-dhcp"], output=log
