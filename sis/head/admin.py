@@ -9,10 +9,10 @@ from anyio import to_thread
 from fastapi import FastAPI, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from sis.errors import NotFound
+from sis.errors import NotFound, SisError
 from sis.head import acts, images, inventory_api, openapi, rollouts_act, views
 from sis.head.admin_answers import acted, answered
-from sis.head.answers import as_json, fault, read_body
+from sis.head.answers import as_json, fault, read_body, status_of
 from sis.head.who import Actor
 from sis.inventory.drift import fold_changes
 from sis.inventory.model import AuditEntry, Role, StoredOrder, StoredReport
@@ -57,11 +57,12 @@ def _reading(app: FastAPI, head: Head) -> None:
         request: Request,
         nodeset: Annotated[str, Query(max_length=4096, description="Only these, such as n[001-016] or @rack1.")] = "",
         state: Annotated[str, Query(max_length=16, description="Only those in this state.")] = "",
+        where: Annotated[tuple[str, ...], Query(description="Selectors, such as image=compute; all must hold.")] = (),
     ) -> Response:
         """Nodes in natural order, with their states."""
 
         def work() -> list[views.NodeRow]:
-            chosen = inventory.nodes.select(nodeset) if nodeset else inventory.nodes.list()
+            chosen = inventory.nodes.select(nodeset, where) if nodeset or where else inventory.nodes.list()
             return [views.node_row(node) for node in chosen if not state or node.state.state == state]
 
         return await answer(request, work)
@@ -74,7 +75,14 @@ def _reading(app: FastAPI, head: Head) -> None:
             found = inventory.nodes.get(name)
             return views.node_detail(found, inventory.history.facts(found.id))
 
-        return await answer(request, work)
+        await head.gate.require(request, "view")
+        try:
+            detail = await to_thread.run_sync(work)
+        except SisError as error:
+            return fault(status_of(error), str(error))
+        made = as_json(detail)
+        made.headers["etag"] = f'"{detail.version}"'
+        return made
 
     @app.get("/api/v1/images", tags=["admin"], **openapi.reads(tuple[images.Image, ...]))
     async def every_image(request: Request) -> Response:
@@ -260,7 +268,7 @@ def _acting(app: FastAPI, head: Head) -> None:
         **openapi.acts(views.PublishRequest, views.Published, role="admin"),
     )
     async def publish(request: Request, name: str, channel: str) -> Response:
-        """Point a channel at a generation, or with null back at what it named before. Makes no deltas."""
+        """Point a channel at a generation, or with null back at what it named before; deltas to it follow."""
         actor = await act(request, "admin", "publish")
         asked = await read_body(request, views.PublishRequest, BODY_LIMIT_BYTES)
         target = f"{name}@{channel} → " + ("before" if asked.generation is None else str(asked.generation))

@@ -75,9 +75,9 @@ def _nodes(app: FastAPI, head: Head) -> None:
         """Change nodes, all or none; 412 when one is not of the version the caller looked at."""
         actor = await head.gate.require(request, "admin", action="node set", sessions=False)
         asked = await read_body(request, acts.SetNodes, BODY_LIMIT_BYTES)
-        expected = acts.expected_of(request.headers.get("if-match", ""), asked)
+        if_match = request.headers.get("if-match", "")
         target = f"{asked.nodeset} {' '.join(asked.settings)}"
-        work = lambda: acts.change(head.state, head.inventory, asked, expected)  # noqa: E731
+        work = lambda: acts.change(head.state, head.inventory, asked, acts.expected_of(if_match, asked))  # noqa: E731
         return await answered(work) if asked.dry_run else await acted(head, actor, "node set", target, work)
 
     @app.delete("/api/v1/nodes", tags=["admin"], **openapi.acts(acts.DeleteNodes, acts.Deleted, role="admin"))
@@ -85,7 +85,9 @@ def _nodes(app: FastAPI, head: Head) -> None:
         """Remove nodes with every trace of them."""
         actor = await head.gate.require(request, "admin", action="node delete", sessions=False)
         asked = await read_body(request, acts.DeleteNodes, BODY_LIMIT_BYTES)
-        return await acted(head, actor, "node delete", asked.nodeset, lambda: acts.delete(head.state, head.inventory, asked))
+        return await acted(
+            head, actor, "node delete", asked.nodeset, lambda: acts.delete(head.state, head.inventory, asked)
+        )
 
     @app.get("/api/v1/changes", tags=["admin"], **openapi.reads(tuple[StoredChange, ...], role="admin"))
     async def changes(

@@ -11,6 +11,7 @@ from sis.head.rollouts import WaveRow
 from sis.inventory.drift import FoldedChange
 from sis.inventory.model import Interface, Node, Occurrence
 from sis.inventory.rollout import TIMEOUT_S, Method, RebootPolicy
+from sis.inventory.sides import Side, sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,10 @@ class NodeRow:
 
 @dataclass(frozen=True, slots=True)
 class NodeDetail:
-    """A node whole, but for its secrets and its profile."""
+    """A node whole, but for its secrets and its profile.
+
+    `version` is what `If-Match` of a change wants; it is the answer's `ETag` too. `sides`: requested beside observed.
+    """
 
     node: NodeRow
     interfaces: tuple[Interface, ...]
@@ -43,6 +47,8 @@ class NodeDetail:
     armed_since: str | None
     install_failures: int
     facts: dict[str, Any]
+    version: int
+    sides: tuple[Side, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,4 +192,6 @@ def node_detail(node: Node, facts: dict[str, Any] | None) -> NodeDetail:
         armed_since=node.arming.armed if node.arming else None,
         install_failures=node.arming.failures if node.arming else 0,
         facts=facts or {},
+        version=node.version,
+        sides=sides(node, facts),
     )
