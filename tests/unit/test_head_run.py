@@ -133,9 +133,13 @@ def namespace() -> Iterator[str]:
         subprocess.run(["ip", "netns", "del", name], check=False)
 
 
+def pids_in(namespace: str) -> list[str]:
+    return subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True, check=True).stdout.split()
+
+
 def processes_in(namespace: str) -> list[str]:
-    pids = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True, check=True).stdout.split()
-    return [Path(f"/proc/{pid}/comm").read_text().strip() for pid in pids if Path(f"/proc/{pid}/comm").exists()]
+    found = [Path(f"/proc/{pid}/comm") for pid in pids_in(namespace)]
+    return [path.read_text().strip() for path in found if path.exists()]
 
 
 @pytest.mark.root
@@ -154,6 +158,28 @@ def test_dnsmasq_starts_follows_the_inventory_and_ends_with_the_head(tmp_path: P
         assert eventually(lambda: f"read {hosts}" in log.read_text())
         child.send_signal(signal.SIGTERM)
         assert child.wait(10) == 0
+    assert processes_in(namespace) == []
+
+
+@pytest.mark.root
+def test_dnsmasq_comes_and_goes_as_the_inventory_says(tmp_path: Path, namespace: str) -> None:
+    init(tmp_path)
+    tmp_path.chmod(0o755)
+    prefix = ("ip", "netns", "exec", namespace)
+    sis = [*prefix, sys.executable, "-m", "sis", "--state", str(tmp_path), "head"]
+    with running(tmp_path, "--listen", "10.77.0.1:8700", prefix=prefix):
+        assert "dnsmasq" not in processes_in(namespace)
+        said = subprocess.run([*sis, "netboot", "--interface", "nodes0"], capture_output=True, text=True, check=True)
+        assert said.stdout == "netboot: as the network says on nodes0\n"
+        assert eventually(lambda: "dnsmasq" in processes_in(namespace))
+        (pid,) = [pid for pid in pids_in(namespace) if Path(f"/proc/{pid}/comm").read_text() == "dnsmasq\n"]
+        os.kill(int(pid), signal.SIGKILL)
+        assert eventually(lambda: "dnsmasq" in processes_in(namespace) and pid not in pids_in(namespace), 20)
+        subprocess.run([*sis, "netboot", "--off"], capture_output=True, check=True)
+        assert eventually(lambda: "dnsmasq" not in processes_in(namespace))
+        wrong = subprocess.run([*sis, "netboot", "--interface", "lo"], capture_output=True, text=True, check=False)
+        assert wrong.returncode == 5
+        assert "in no network of the inventory" in wrong.stderr
     assert processes_in(namespace) == []
 
 
