@@ -57,30 +57,41 @@ def digest_of(data: bytes) -> str:
     return blake3(data).hexdigest()
 
 
-def encode_manifest(manifest: Manifest) -> bytes:
-    """The canonical bytes. Raises Corrupt if the manifest is not well-formed."""
-    check_manifest(manifest)
+def encode_manifest(manifest: Manifest, *, checked: bool = False) -> bytes:
+    """The canonical bytes. Raises Corrupt if the manifest is not well-formed, unless it was `checked` before."""
+    if not checked:
+        check_manifest(manifest)
     return _encoder.encode(manifest)
 
 
-def decode_manifest(data: bytes) -> Manifest:
-    """The manifest of canonical bytes. Raises Corrupt for anything that is not exactly that."""
+def decode_manifest(data: bytes, *, checked: bool = False) -> Manifest:
+    """The manifest of canonical bytes. Raises Corrupt for anything that is not exactly that.
+
+    `checked`: bytes with this digest were decoded before and found to be well-formed.
+    """
     manifest = _decode(_manifest_decoder, data, "manifest")
-    check_manifest(manifest)
-    _must_be_canonical(_encoder.encode(manifest), data, "manifest")
+    if not checked:
+        check_manifest(manifest)
+        _must_be_canonical(_encoder.encode(manifest), data, "manifest")
     return manifest
 
 
-def encode_table(table: ChunkTable) -> bytes:
-    check_table(table)
+def encode_table(table: ChunkTable, *, checked: bool = False) -> bytes:
+    """The canonical bytes; as for `encode_manifest`."""
+    if not checked:
+        check_table(table)
     return _encoder.encode(table)
 
 
-def decode_table(data: bytes) -> ChunkTable:
-    """The chunk table of canonical bytes; that it fits its manifest is for `packs.chunk_locations` to say."""
+def decode_table(data: bytes, *, checked: bool = False) -> ChunkTable:
+    """The chunk table of canonical bytes; that it fits its manifest is for `tables.chunk_locations` to say.
+
+    `checked` as for `decode_manifest`.
+    """
     table = _decode(_table_decoder, data, "chunk table")
-    check_table(table)
-    _must_be_canonical(_encoder.encode(table), data, "chunk table")
+    if not checked:
+        check_table(table)
+        _must_be_canonical(_encoder.encode(table), data, "chunk table")
     return table
 
 

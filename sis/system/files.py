@@ -37,21 +37,26 @@ class _OpenHow(ctypes.Structure):
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def atomic_write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write a file so that readers, and a power cut, see the old content or the new, never half."""
+def atomic_write(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
+    """Write a file so that readers, and a power cut, see the old content or the new, never half.
+
+    Not `durable`, for what is checked when it is read and can be had again, a power cut may leave neither.
+    """
     temporary = temporary_beside(path)
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with open(handle, "wb", buffering=0) as file:
             os.fchmod(handle, mode)
             _write_all(handle, data)
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         temporary.rename(path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    fsync_dir(path.parent)
+    if durable:
+        fsync_dir(path.parent)
 
 
 def temporary_beside(path: Path) -> Path:
