@@ -28,6 +28,7 @@ from sis.inventory.names import (
     number_of,
 )
 from sis.inventory.networks import all_networks, free_addresses, network_ids
+from sis.inventory.profile import stored_profile
 from sis.inventory.rollout import Held, Hold
 
 FREE = "free"
@@ -221,7 +222,12 @@ def load(connection: Connection, names: Collection[str] | None = None) -> tuple[
         groups[row.node_id].append(row.name)
     rows = connection.execute(
         sa.select(
-            *(column.label("intent") if column.name == "version" else column for column in nodes.c),
+            *(
+                column.label("intent") if column.name == "version" else column
+                for column in nodes.c
+                if column.name != "data"
+            ),
+            sa.cast(nodes.c.data, sa.Text).label("profile"),
             schema.assignments.c.image.label("assigned_image"),
             schema.assignments.c.selector,
             schema.assignments.c.layout,
@@ -245,7 +251,7 @@ def load(connection: Connection, names: Collection[str] | None = None) -> tuple[
             number=row.number,
             machine_id=row.machine_id,
             created=row.created,
-            profile=row.data,
+            profile=stored_profile(row.profile),
             interfaces=tuple(interfaces.get(row.id, ())),
             groups=tuple(groups.get(row.id, ())),
             assignment=Assignment(row.assigned_image, row.selector, row.layout) if row.assigned_image else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -146,6 +147,7 @@ def _layout_words(layout: Layout | None) -> list[str]:
     return layout.kernel_cmdline.split() if layout is not None else []
 
 
+@functools.lru_cache(maxsize=64)
 def mounts_of(layout: Layout | None) -> tuple[configurator.Mount, ...]:
     """The fstab of a layout."""
     if layout is None:
@@ -179,7 +181,7 @@ def _interfaces(node: Node, networks: Mapping[str, Network]) -> tuple[configurat
 
 
 def _interface(interface: Interface, network: Network | None, gateway: str | None) -> configurator.Interface:
-    address = str(network.with_prefix(interface.address)) if network and interface.address else None
+    address = f"{interface.address}/{network.cidr.partition('/')[2]}" if network and interface.address else None
     mtu = interface.data.get("mtu") or (network.data.get("mtu") if network else None)
     made = {name: msgspec.convert(interface.data[name], kind) for name, kind in _MADE.items() if name in interface.data}
     return configurator.Interface(

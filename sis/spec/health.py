@@ -41,9 +41,7 @@ def _window(value: object) -> object:
     return value
 
 
-_WORDS = WithJsonSchema(
-    {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
-)
+_WORDS = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]})
 Words = Annotated[tuple[Text, ...], BeforeValidator(_words), Field(min_length=1), _WORDS]
 """A program and its arguments: a list, or a text that is split as a shell would; no shell runs it."""
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from configurator import kernel
 from sis.spec import merging, yamlio
@@ -119,7 +122,7 @@ class Layers:
                 merged = merging.lay_over(merged, node, _RULES, self._faults, (name,))
         assert merged is not None
         document = merging.document(Node({name: merged}, merged.place), self._document.file)
-        value = getattr(Settings.model_validate(document.value), name)
+        value = _validator(name).validate_python(document.value[name])
         self._known_parts[name, paths] = (value, document)
         return value, document
 
@@ -138,6 +141,12 @@ class Layers:
 
 
 _RULES = Rules(IDENTITIES)
+
+
+@functools.cache
+def _validator(name: str) -> TypeAdapter[Any]:
+    """Reads one setting: all others would be given their defaults anew for each node."""
+    return TypeAdapter(Settings.model_fields[name].rebuild_annotation())
 
 
 def _joined(below: Any, above: Any) -> str:

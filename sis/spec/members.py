@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sis.spec.model import unknown
@@ -29,7 +29,7 @@ class Members:
         self._groups = groups
         self._nodes = entries
         self.written = sets = self._resolve_groups()
-        self.entries = {key: self._node_set(key, ("nodes", key), sets) for key in entries}
+        self.entries: dict[str, Sequence[str]] = {key: self._named(key, sets) for key in entries}
         self.names = self._all_nodes()
         self.keys_of = self._entries_of_each()
         self.groups = self._all_groups(sets)
@@ -54,6 +54,12 @@ class Members:
                 self._resolve_group(other, resolved, (*below, name))
         resolved.setdefault(name, self._node_set(self._groups[name], path, resolved))
 
+    def _named(self, key: str, sets: Mapping[str, NodeSet]) -> Sequence[str]:
+        """The names of the nodes an entry is for; most entries are for one."""
+        if _HOSTNAME.fullmatch(key):
+            return (key,)
+        return [str(name) for name in self._node_set(key, ("nodes", key), sets)]
+
     def _node_set(self, written: str, path: Path, groups: Mapping[str, NodeSet]) -> NodeSet:
         """The nodes a text names; a fault and no nodes when it cannot be read."""
         from ClusterShell.NodeSet import NodeSet, NodeSetException
@@ -77,15 +83,15 @@ class Members:
 
     def _all_nodes(self) -> tuple[str, ...]:
         """A group in a key adds no node: it names what is there."""
-        everyone = _no_nodes()
+        everyone: dict[str, None] = {}
         for key, members in self.entries.items():
             if "@" in key:
                 continue
             strange = next((name for name in members if not _HOSTNAME.fullmatch(name)), None)
             if strange is not None:
                 self.found.append((("nodes", key), f"'{strange}' is not a host name (small letters, digits and '-')"))
-            everyone.update(members)
-        return tuple(str(name) for name in everyone)
+            everyone.update(dict.fromkeys(members))
+        return tuple(str(name) for name in _node_set_of(everyone))
 
     def _entries_of_each(self) -> dict[str, tuple[str, ...]]:
         keys_of: dict[str, list[str]] = {name: [] for name in self.names}
@@ -97,15 +103,16 @@ class Members:
 
     def _all_groups(self, sets: Mapping[str, NodeSet]) -> dict[str, tuple[str, ...]]:
         known = set(self.names)
-        groups = {name: members.copy() for name, members in sets.items()}
-        for name, members in sets.items():
-            stranger = next((node for node in members if node not in known), None)
+        groups = {name: dict.fromkeys(map(str, members)) for name, members in sets.items()}
+        for name, named in groups.items():
+            stranger = next((node for node in named if node not in known), None)
             if stranger is not None:
                 self.found.append((("groups", name), unknown("node", stranger, self.names)))
         for key, entry in self._nodes.items():
             for group in entry.groups:
-                groups.setdefault(group, _no_nodes()).update(self.entries[key])
-        return {name: tuple(str(node) for node in members) for name, members in groups.items()}
+                groups.setdefault(group, {}).update(dict.fromkeys(self.entries[key]))
+        at = {name: number for number, name in enumerate(self.names)}
+        return {name: tuple(sorted(named, key=lambda node: at.get(node, -1))) for name, named in groups.items()}
 
 
 def _inverted(groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
@@ -118,6 +125,12 @@ def _inverted(groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]
 
 def _group_names(written: str) -> list[str]:
     return re.findall(r"@([A-Za-z0-9._-]+)", written)
+
+
+def _node_set_of(names: Iterable[str]) -> NodeSet:
+    from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet
+
+    return NodeSet.fromlist(list(names), resolver=RESOLVER_NOGROUP)
 
 
 def _no_nodes() -> NodeSet:

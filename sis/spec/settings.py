@@ -210,6 +210,10 @@ def _lines(value: object) -> object:
 _LINES = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
 
 
+_NO_BOOT, _NO_ACCOUNTS, _NO_ENVIRONMENT = BootSpec(), AccountsSpec(), EnvironmentSpec()
+"""Said once for all: pydantic copies a default, and whatever is in it, for each of thousands of entries."""
+
+
 class Settings(Spec):
     """What defaults, profiles and node entries may say. Lists append, mappings merge, scalars override."""
 
@@ -228,15 +232,15 @@ class Settings(Spec):
     keyboard: Annotated[KeyboardSpec | None, _named("layout")] = None
     serial_console: Console | None = None
     kernel_cmdline: Text = ""
-    boot: BootSpec = BootSpec()
+    boot: BootSpec = Field(default_factory=lambda: _NO_BOOT)
     resync: Literal["nightly", "hourly", "off"] = "nightly"
     health: HealthSpec = HealthSpec()
     windows: tuple[WindowText, ...] = ()
     root_authorized_keys: tuple[Text, ...] = ()
     mounts: tuple[MountSpec, ...] = ()
     exports: tuple[ExportSpec, ...] = ()
-    accounts: AccountsSpec = AccountsSpec()
-    environment: EnvironmentSpec = EnvironmentSpec()
+    accounts: AccountsSpec = Field(default_factory=lambda: _NO_ACCOUNTS)
+    environment: EnvironmentSpec = Field(default_factory=lambda: _NO_ENVIRONMENT)
     peer_files: tuple[Annotated[PeerFileSpec, _named("format")], ...] = ()
     hosts_groups: tuple[Name, ...] = ()
     motd: Annotated[tuple[Text, ...], BeforeValidator(_lines), _LINES] = ()
