@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sis.image.diff import ManifestChange
     from sis.image.model import Entry, Manifest, Ref
     from sis.image.reference import Reference, Resolved
+    from sis.image.refs import Moved
     from sis.image.store import LocalStore
 
 DIFFERENT = 4
@@ -237,20 +238,51 @@ def _problem_lines(problem: Any) -> Iterator[str]:
 def publish(context: Context, reference: str, channel: str, no_deltas: bool) -> None:
     """Point CHANNEL at a generation; nodes that follow it move there at their next resync.
 
-    First, deltas are made from what the channel pointed to before, the last three: nodes there fetch one file.
+    Then deltas are made from what the channel pointed to before, the last three, and from nothing: nodes there, and new
+    ones, fetch one file. A running head makes them in the background; nodes that come earlier fetch chunks.
     """
     from sis.image import refs
 
     store = _store(context)
     wanted = _resolve(store, reference)
+    moved = _change_channel(
+        context, store, wanted.image, channel, lambda ref: refs.publish(ref, wanted.generation, channel)
+    )
     if not no_deltas:
-        from sis.image import delta_make
+        _have_deltas(context, store, moved, channel)
 
-        with _progress("deltas") as progress:
-            made = list(delta_make.make_for_channel(store, wanted.image, channel, wanted.version_id, progress=progress))
-        for one in made:
-            click.echo(f"delta from {one.before}: {_delta_line(one)}", err=True)
-    _change_channel(context, store, wanted.image, channel, lambda ref: refs.publish(ref, wanted.generation, channel))
+
+def _have_deltas(context: Context, store: LocalStore, moved: Moved, channel: str) -> None:
+    """Leave the deltas of a channel that was moved to the head, or make them here when none runs."""
+    from sis.image import delta_wanted
+    from sis.system import locks
+
+    delta_wanted.want(store, moved, channel)
+    if locks.is_held(context.state / "run" / "head.lock"):
+        click.echo("the head makes the deltas: nodes that come before they are there fetch chunks", err=True)
+    else:
+        _make_deltas(store, moved.ref.image, channel)
+
+
+def _make_deltas(store: LocalStore, image: str, channel: str, *, gently: bool = False) -> None:
+    from sis.image import delta_wanted
+
+    with _progress("deltas") as progress:
+        made = list(delta_wanted.make_wanted(store, image, channel, progress=progress, gently=gently))
+    for one in made:
+        click.echo(f"delta from {one.before}: {_delta_line(one)}", err=True)
+
+
+@image.command()
+@click.argument("name")
+@click.argument("channel")
+@click.option("--gently", is_flag=True, help="Let other work on this machine go first.")
+@click.pass_obj
+def deltas(context: Context, name: str, channel: str, gently: bool) -> None:
+    """Make the deltas to what CHANNEL of image NAME points to that are not there yet, and wait for them."""
+    store = _store(context)
+    store.ref(name)
+    _make_deltas(store, name, channel, gently=gently)
 
 
 @image.command()
@@ -301,10 +333,12 @@ def _delta_row(made: Made | None) -> dict[str, Any] | None:
 @click.argument("channel")
 @click.pass_obj
 def rollback(context: Context, name: str, channel: str) -> None:
-    """Point CHANNEL of image NAME back at what it named before."""
+    """Point CHANNEL of image NAME back at what it named before; deltas to it are made as for publish."""
     from sis.image import refs
 
-    _change_channel(context, _store(context), name, channel, lambda ref: refs.rollback(ref, channel))
+    store = _store(context)
+    moved = _change_channel(context, store, name, channel, lambda ref: refs.rollback(ref, channel))
+    _have_deltas(context, store, moved, channel)
 
 
 @image.command()
@@ -388,7 +422,9 @@ def _policy_rules(policy: str | None, tree: Path) -> Sequence[tuple[str, str]]:
         raise NotFound(f"cannot read the policy file {policy}: {error.strerror}", hint="none, os, or a file") from error
 
 
-def _change_channel(context: Context, store: LocalStore, name: str, channel: str, change: Callable[[Ref], Any]) -> None:
+def _change_channel(
+    context: Context, store: LocalStore, name: str, channel: str, change: Callable[[Ref], Moved]
+) -> Moved:
     store.ref(name)
     with store.changing_ref(name) as ref:
         assert ref is not None
@@ -403,6 +439,7 @@ def _change_channel(context: Context, store: LocalStore, name: str, channel: str
     else:
         was = f" (was {moved.before})" if moved.before is not None else ""
         click.echo(f"{name}@{channel} is generation {moved.after} now{was}")
+    return moved
 
 
 def _change_row(change: ManifestChange) -> dict[str, Any]:

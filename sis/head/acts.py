@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sis.head import installs, rollouts, rollouts_act, views
 from sis.head.renders import Renders
-from sis.image import refs
+from sis.image import delta_wanted, refs
 from sis.image.store import LocalStore
 from sis.inventory.db import Inventory
 from sis.inventory.model import OrderKind
@@ -63,7 +63,10 @@ def order(inventory: Inventory, nodeset: str, kind: OrderKind, *, full: bool) ->
 
 
 def publish(store: LocalStore, image: str, channel: str, generation: int | None) -> views.Published:
-    """Point a channel at a generation, or (None) back at what it named before. Raises NotFound, Refused, UsageFault."""
+    """Point a channel at a generation, or (None) back at what it named before; the head then makes the deltas to it.
+
+    Raises NotFound, Refused, UsageFault.
+    """
     refs.check_image_name(image)
     store.ref(image)
     with store.changing_ref(image) as ref:
@@ -71,4 +74,5 @@ def publish(store: LocalStore, image: str, channel: str, generation: int | None)
         moved = refs.rollback(ref, channel) if generation is None else refs.publish(ref, generation, channel)
         if moved.before != moved.after:
             store.write_ref(moved.ref)
+            delta_wanted.want(store, moved, channel)
     return views.Published(f"{image}@{channel}", moved.before, moved.after)

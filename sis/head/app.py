@@ -17,6 +17,7 @@ from sis.head import admin, boot, metrics, node_calls, openapi, pages, rollouts_
 from sis.head.ahead import AskedAnew
 from sis.head.answers import answer_faults, fault
 from sis.head.calls import Calls
+from sis.head.deltas import DeltaMaker
 from sis.head.files import EACH_TIME, FOR_EVER, FileResponse
 from sis.head.images import Channels
 from sis.head.jobs import Jobs
@@ -62,6 +63,7 @@ class Head:
         self.live = Live(inventory, Channels(self.renders.store).moved)
         self.gate = Gate(inventory)
         self.jobs = Jobs(state, inventory)
+        self.deltas = DeltaMaker(state, self.renders.store, inventory.stream)
         self.specs = Specs(state)
         self.port = port
         self.netboot = netboot
@@ -73,6 +75,7 @@ class Head:
         self.live.stop()
         self.rollouts.stop()
         self.jobs.stop()
+        self.deltas.stop()
 
     def url_for(self, request: Request) -> str:
         """The head's URL on the network the request came by: the address it was received on, never a header."""
@@ -104,6 +107,7 @@ def create(
             head.seen.keep_writing(),
             head.live.follow(),
             head.jobs.follow(),
+            head.deltas.follow(),
             head.rollouts.follow(),
         )
         tasks = [asyncio.create_task(each) for each in work]

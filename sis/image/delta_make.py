@@ -90,12 +90,19 @@ def make_for_channel(
     channel: str,
     version_id: str,
     *,
+    left: str = "",
     progress: Progress | None = None,
     gently: bool = False,
 ) -> Iterator[Made]:
-    """Make the deltas to a version that lack: from what `channel` points and pointed to, and from nothing."""
+    """Make the deltas to a version that lack: from what `channel` points and pointed to, and from nothing.
+
+    `left` is the version it pointed to last, if that is not in its history: after a rollback.
+    """
     is_much = store.version(version_id).content_bytes >= WHOLE_BYTES_MIN
-    for before in (*earlier(store.ref(image), channel, version_id), *([NOTHING] if is_much else [])):
+    ref = store.ref(image)
+    known = [left] if left != version_id and left in ref.generations.values() else []
+    sources = dict.fromkeys((*known, *earlier(ref, channel, version_id)))
+    for before in (*tuple(sources)[:KEPT_BACK], *([NOTHING] if is_much else [])):
         made = make(store, before, version_id, progress=progress, gently=gently)
         if made is not None:
             yield made

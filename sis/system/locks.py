@@ -34,6 +34,24 @@ def hold(path: Path, purpose: str, *, wait_s: float = 0.0) -> Iterator[None]:
         os.close(handle)
 
 
+def is_held(path: Path) -> bool:
+    """Whether somebody holds the lock file at this moment."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise
+        return True
+    else:
+        return False
+    finally:
+        os.close(handle)
+
+
 def _acquire(handle: int, path: Path, wait_s: float) -> None:
     deadline = time.monotonic() + wait_s
     while True:

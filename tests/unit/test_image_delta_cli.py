@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sis.cli import main
+from sis.system import locks
 from tests.image_trees import make_simple
 
 Sis = Callable[..., Result]
@@ -53,6 +54,21 @@ def test_publishing_without(sis: Sis, tmp_path: Path) -> None:
     done = sis("publish", "web@2", "stable", "--no-deltas")
     assert (done.exit_code, done.stderr) == (0, "")
     assert deltas(tmp_path) == []
+
+
+def test_a_running_head_is_left_to_make_them(sis: Sis, tmp_path: Path) -> None:
+    folder = tmp_path / "state/run"
+    folder.mkdir()
+    with locks.hold(folder / "head.lock", "a head"):
+        done = sis("publish", "web@2", "stable")
+        assert "is generation 2 now" in done.stdout
+        assert "the head makes the deltas" in done.stderr
+        assert deltas(tmp_path) == []
+    assert sis("deltas", "web", "stable").stderr.startswith("delta from web@1: ")
+    back = sis("rollback", "web", "stable")
+    assert "is generation 1 now" in back.stdout
+    assert back.stderr.startswith("delta from web@2: ")
+    assert sis("deltas", "web", "testing").exit_code == 1
 
 
 def test_one_made_by_hand(sis: Sis, tmp_path: Path) -> None:
