@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 
 from configurator.checks import check
@@ -31,11 +32,17 @@ def render_again(
 ) -> tuple[RenderedFile, ...]:
     """Only the files that are made of the record's keys in `of`: what may differ between two records that differ there.
 
-    Raises as `render` does.
+    Raises as `render` does, for what those keys have a part in.
     """
-    check(record)
-    wanted = [each for each in all_renderers() if not each.reads.isdisjoint(of)]
-    return _files(Context(record, facts, footprint), wanted, shared or Shared())
+    known = shared or Shared()
+    known.check(record, of)
+    return _files(Context(record, facts, footprint), renderers_of(of), known)
+
+
+@functools.lru_cache(maxsize=256)
+def renderers_of(keys: frozenset[str]) -> tuple[Renderer, ...]:
+    """The renderers that look at any of the record's keys."""
+    return tuple(each for each in all_renderers() if not each.reads.isdisjoint(keys))
 
 
 def _files(context: Context, renderers: Iterable[Renderer], shared: Shared) -> tuple[RenderedFile, ...]:

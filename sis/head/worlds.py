@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from configurator.facts import Facts
+from sis.disk.model import Layout
 from sis.errors import NotFound
 from sis.head import applied
 from sis.head.applied import AppliedSite
 from sis.head.renders import Inputs, Renders, facts_of
+from sis.image.reference import Resolved
 from sis.inventory import cluster_file, records
 from sis.inventory import settings as cluster_settings
-from sis.inventory.cluster import bring_in
+from sis.inventory.cluster import bring_in, network_of, node_of
 from sis.inventory.host_keys import known_keys
 from sis.inventory.model import Node
 from sis.inventory.networks import all_networks
-from sis.inventory.nodes import load
+from sis.inventory.nodes import differs, load
 from sis.inventory.records import Surroundings
 from sis.spec import cluster as cluster_spec
 from sis.spec.cluster import ClusterSpec
@@ -26,7 +28,7 @@ from sis.spec.expansion import NodeSpec
 
 @dataclass(frozen=True)
 class World:
-    """All nodes with what they share. `specs` are the nodes of the cluster file `spec`, by name, if it was asked for."""
+    """All nodes with what they share. `specs` are the nodes of the cluster file `spec` by name, if it was asked for."""
 
     nodes: Mapping[str, Node]
     around: Surroundings
@@ -35,13 +37,36 @@ class World:
     specs: Mapping[str, NodeSpec]
     spec: ClusterSpec | None
 
+    _images: dict[str, Resolved] = field(default_factory=dict)
+    _layouts: dict[tuple[object, ...], Layout | None] = field(default_factory=dict)
+
     def inputs(self, renders: Renders, node: Node) -> Inputs:
         """What a node's files are made from in this world; no key is made for it. Raises SisError without an image."""
-        image = renders.image(node)
-        layout = renders.layout(node, image.version)
+        image = self._image(renders, node)
+        layout = self._layout(renders, node, image)
         record = records.record_of(node, layout, self.around, self.around.host_keys.get(node.id, ()))
         tree = renders.tree(image.version, image.version_id)
-        return Inputs(record, self.facts.get(node.id, Facts()), tree, self.site.site, layout)
+        return Inputs(record, self.facts.get(node.id, _NO_FACTS), tree, self.site.site, layout)
+
+    def _image(self, renders: Renders, node: Node) -> Resolved:
+        """Many nodes follow the same channel; it is looked up once."""
+        if node.assignment is None or node.hold is not None:
+            return renders.image(node)
+        key = node.assignment.reference
+        if key not in self._images:
+            self._images[key] = renders.image(node)
+        return self._images[key]
+
+    def _layout(self, renders: Renders, node: Node, image: Resolved) -> Layout | None:
+        own = node.assignment.layout if node.assignment is not None else None
+        foreign = node.arming is not None and node.arming.allow_foreign_disk
+        key = (own, image.version_id, node.profile.get("serial_console"), foreign)
+        if key not in self._layouts:
+            self._layouts[key] = renders.layout(node, image.version)
+        return self._layouts[key]
+
+
+_NO_FACTS = Facts()
 
 
 def now(renders: Renders, *, with_spec: bool = False) -> World:
@@ -70,16 +95,44 @@ def wanted(renders: Renders, before: World, spec: ClusterSpec | None, site: Appl
     site = before.site if site.digest == before.site.digest else site
     if spec is None:
         return World(before.nodes, before.around, site, before.facts, before.specs, before.spec)
+    nodes, around = _without_writing(before, spec) or _tried(renders, spec)
+    if around.peers_digest == before.around.peers_digest:
+        around = records.sharing_peers(around, before.around)
+    return World(nodes, around, site, before.facts, _by_name(spec), spec)
+
+
+def _without_writing(before: World, spec: ClusterSpec) -> tuple[Mapping[str, Node], Surroundings] | None:
+    """The nodes after a file that adds none and moves no address; None for others, which the database must judge."""
+    networks = {name: network_of(name, network) for name, network in spec.networks.items()}
+    if any(before.around.networks.get(name) != network for name, network in networks.items()):
+        return None
+    nodes = dict(before.nodes)
+    for each in spec.expand():
+        old = before.nodes.get(each.name)
+        if old is None:
+            return None
+        new = node_of(each, old)
+        if new.interfaces != old.interfaces:
+            return None
+        if differs(old, new):
+            nodes[each.name] = replace(old, groups=new.groups, assignment=new.assignment, profile=new.profile)
+    around = before.around
+    if any(nodes[name].groups != node.groups for name, node in before.nodes.items()):
+        around = records.surroundings_of(
+            [*nodes.values()], networks.values(), {"authorized_keys": around.authorized_keys}, around.host_keys
+        )
+    return nodes, replace(around, cluster=spec.cluster)
+
+
+def _tried(renders: Renders, spec: ClusterSpec) -> tuple[Mapping[str, Node], Surroundings]:
+    """The nodes after a file that was brought in and taken back. Raises SisError where it cannot be brought in."""
     with renders.inventory.database.trial() as connection:
         bring_in(connection, spec)
         nodes = load(connection)
         networks = all_networks(connection).values()
         said = cluster_settings.everything(connection)
         keys = known_keys(connection)
-    around = records.surroundings_of(nodes, networks, said, keys)
-    if around.peers_digest == before.around.peers_digest:
-        around = records.sharing_peers(around, before.around)
-    return World({node.name: node for node in nodes}, around, site, before.facts, _by_name(spec), spec)
+    return {node.name: node for node in nodes}, records.surroundings_of(nodes, networks, said, keys)
 
 
 def applied_spec(renders: Renders) -> ClusterSpec | None:
