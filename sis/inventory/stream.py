@@ -106,12 +106,10 @@ def row(
 def append(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add rows in order, within the caller's transaction: they are there when what they tell of is there.
 
-    Readers take a row with a higher id as later. SQLite has one writer; on PostgreSQL writers wait for each other here.
+    Readers take a row with a higher id as later: there is one writer at a time.
     """
     if not rows:
         return
-    if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(0x515)))
     connection.execute(sa.insert(schema.stream), [dict(each) for each in rows])
 
 

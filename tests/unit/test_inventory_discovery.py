@@ -19,8 +19,8 @@ A, B, C = "52:54:00:00:00:0a", "52:54:00:00:00:0b", "52:54:00:00:00:0c"
 
 
 @pytest.fixture
-def inventory(tmp_path: Path) -> Iterator[Inventory]:
-    with db.open(tmp_path / "state.db") as opened:
+def inventory(place: str | Path) -> Iterator[Inventory]:
+    with db.open(place) as opened:
         opened.networks.put(Network("mgmt", "10.77.0.0/24"))
         yield opened
 

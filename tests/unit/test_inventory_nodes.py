@@ -20,8 +20,8 @@ COMPUTE = Assignment("compute", "stable", "single")
 
 
 @pytest.fixture
-def inventory(tmp_path: Path) -> Iterator[Inventory]:
-    with db.open(tmp_path / "state.db") as opened:
+def inventory(place: str | Path) -> Iterator[Inventory]:
+    with db.open(place) as opened:
         opened.networks.put(MGMT)
         yield opened
 

@@ -14,8 +14,8 @@ from sis.wire import Order, Report
 
 
 @pytest.fixture
-def inventory(tmp_path: Path) -> Iterator[Inventory]:
-    with db.open(tmp_path / "state.db") as opened:
+def inventory(place: str | Path) -> Iterator[Inventory]:
+    with db.open(place) as opened:
         opened.nodes.add([NewNode("n1"), NewNode("n2")])
         yield opened
 

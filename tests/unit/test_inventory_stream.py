@@ -21,8 +21,8 @@ STARTED = "2026-01-01T00:00:00.000Z"
 
 
 @pytest.fixture
-def inventory(tmp_path: Path) -> Iterator[Inventory]:
-    with db.open(tmp_path / "state.db") as opened:
+def inventory(place: str | Path) -> Iterator[Inventory]:
+    with db.open(place) as opened:
         opened.nodes.add([NewNode("n1", groups=("rack1",)), NewNode("n2")])
         yield opened
 
