@@ -53,6 +53,7 @@ format: venv
 bench: venv      ## measure, side by side with rsync, casync and ostree (BENCH=small: three minutes)
 	@$(MAKE) --no-print-directory system RINGS=bench
 	@$(RUN)python -m tests.bench
+	@$(RUN)python -m tests.bench.render
 
 clean:           ## remove what make made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .demo

@@ -1,4 +1,4 @@
-"""A cluster to render: a head's state with one image and thousands of nodes, with a bit of everything in their records."""
+"""A cluster to render: a head's state with one image and thousands of nodes, a bit of everything in their records."""
 
 from __future__ import annotations
 
