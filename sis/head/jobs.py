@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shlex
 import sys
 import threading
 import time
@@ -51,7 +52,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def command(self) -> str:
-        return "sis " + " ".join(self.words)
+        return "sis " + shlex.join(self.words)
 
     @property
     def seconds(self) -> float:

@@ -267,25 +267,37 @@ def test_nothing_is_checked_before_something_is_installed(head: Serving) -> None
     assert "no node is installed yet" in head.form("/wizard/test", session, {"csrf": csrf(page)}).text
 
 
-def test_publishing_is_a_job_with_its_log(head: Serving) -> None:
+def test_a_build_is_a_job_with_its_log(head: Serving) -> None:
+    (head.state / "imagespecs").mkdir()
+    (head.state / "imagespecs" / "wrong.yaml").write_text("image: wrong\nextends: compute\nrelease: nosuch\n")
     session = head.log_in("admin")
-    page = head.ask("GET", "/wizard/build", session=session)
-    fields = {"csrf": csrf(page), "spec": "compute", "generation": "2", "channel": "stable"}
-    assert head.form("/wizard/publish", session, {**fields, "channel": "--no-deltas"}).status == 422
-    assert head.form("/wizard/publish", session, fields).headers["location"] == "/wizard/build?spec=compute"
+    page = head.ask("GET", "/wizard/build?spec=wrong", session=session)
+    fields = {"csrf": csrf(page), "spec": "wrong", "note": "<i>first</i>"}
+    assert head.form("/wizard/build", session, fields).headers["location"] == "/wizard/build?spec=wrong"
     second = head.form("/wizard/build", session, fields)
     assert second.status == 503
     assert "is running since" in second.text
     log = head.ask("GET", "/jobs/1/log", session=session)
     assert b"event: log" in log.body
-    assert b"event: end" in log.body
-    assert b'{"outcome":"ok"}' in log.body
+    assert b'{"outcome":"failed"}' in log.body
     shown = head.ask("GET", "/jobs/1", session=session).text
-    assert "compute@stable is generation 2 now (was 1)" in shown
-    told = [row.what for row in head.inventory.stream.last(50, kinds=("job",))]
-    assert told == ["start", "end"]
+    assert "nosuch" in shown
+    assert "sis image build wrong --note &#39;&lt;i&gt;first&lt;/i&gt;&#39;" in shown
+    told = [(row.what, row.outcome) for row in head.inventory.stream.last(50, kinds=("job",))]
+    assert (told[0], told[-1]) == (("start", "start"), ("end", "failed"))
     assert head.ask("GET", "/jobs/9", session=session).status == 404
     assert head.form("/jobs/1/cancel", session, {"csrf": csrf(page)}).status == 404
+    assert head.ask("GET", "/jobs/1/log").status == 401
+
+
+def test_publishing_moves_the_channel(head: Serving) -> None:
+    session = head.log_in("admin")
+    page = head.ask("GET", "/wizard/build", session=session)
+    fields = {"csrf": csrf(page), "spec": "compute", "generation": "2", "channel": "stable"}
+    assert head.form("/wizard/publish", session, {**fields, "channel": "../x"}).status == 422
+    assert head.form("/wizard/publish", session, {**fields, "generation": "two"}).status == 422
+    assert head.form("/wizard/publish", session, fields).status == 303
+    assert "stable is compute@2" in head.ask("GET", "/wizard", session=session).text
 
 
 def _wired() -> Change:

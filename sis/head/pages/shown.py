@@ -38,6 +38,7 @@ LOOKS: dict[State, tuple[str, str]] = {
 NAVIGATION = (
     ("/", "Cluster", "view"),
     ("/images", "Images", "view"),
+    ("/rollouts", "Rollouts", "view"),
     ("/drift", "Drift", "view"),
     ("/events", "Events", "view"),
     ("/wizard", "Wizard", "view"),

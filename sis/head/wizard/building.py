@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from sis.errors import SisError, UsageFault
+from sis.head import acts
 from sis.head.answers import status_of
 from sis.head.specs import check_name
 from sis.head.who import Actor
 from sis.head.wizard.frame import SpecName, Wizard
 from sis.head.wizard.survey import boot_files
-
-_CHANNEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
 def add_routes(app: FastAPI, wizard: Wizard) -> None:
@@ -25,7 +23,7 @@ def add_routes(app: FastAPI, wizard: Wizard) -> None:
         around = wizard.around("build", spec)
         name = around["spec"]
         source = head.specs.source(name)
-        mine = [job for job in head.jobs.all() if job.title in (f"build {name}", f"publish {name}")]
+        mine = [job for job in head.jobs.all() if job.title == f"build {name}"]
         running = head.jobs.running()
         job = running if running in mine else (mine[0] if mine else None)
         image = around["survey"].image
@@ -69,14 +67,14 @@ def add_routes(app: FastAPI, wizard: Wizard) -> None:
 
     @app.post("/wizard/publish", include_in_schema=False)
     async def publish(request: Request) -> Response:
-        """Point a channel at a generation, deltas made before."""
+        """Point a channel at a generation."""
         actor, form = await console.form(request, "admin", "publish")
         spec, generation, channel = check_name(form.get("spec")), form.get("generation"), form.get("channel")
 
         def work() -> None:
-            if not (generation.isascii() and generation.isdecimal()) or not _CHANNEL.fullmatch(channel):
-                raise UsageFault("a generation is a number, a channel a word such as stable")
-            head.jobs.start(f"publish {spec}", ["image", "publish", f"{spec}@{generation}", channel], by=actor.name)
+            if not (generation.isascii() and generation.isdecimal()):
+                raise UsageFault(f"not a generation: {generation[:16]}")
+            acts.publish(head.renders.store, spec, channel, int(generation))
 
         return await then_look(actor, "publish", spec, work)
 
