@@ -18,7 +18,9 @@ pytestmark = [pytest.mark.root, pytest.mark.vm]
 
 ROOT = Path(__file__).parents[2]
 VICTIM = """
-import sys, time
+import signal, time
+for each in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):  # whoever started us may ignore them, as nohup does
+    signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
 from tests.vm.lab import Lab
 with Lab() as lab:
     lab.start(["sleep", "1000"])
