@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from sis.inventory.intent import Intent
 
 DEFAULT_STATE = Path("/var/lib/sis")
+DATABASE_URL = "database.url"
+"""Of the state directory: where the inventory is when it is not in the state directory itself. Holds a password."""
 OUTPUTS = ("table", "json", "yaml", "name")
 
 
@@ -34,8 +37,21 @@ class Context:
 
     @property
     def database(self) -> str | Path:
-        """The inventory: SIS_DATABASE (an SQLAlchemy URL) when set, else a file of the state directory."""
-        return os.environ.get("SIS_DATABASE") or self.state / "state.db"
+        """The inventory: the URL in SIS_DATABASE or STATE/database.url when there is one, else STATE/state.db."""
+        told = os.environ.get("SIS_DATABASE", "")
+        if not told:
+            with contextlib.suppress(FileNotFoundError):
+                told = (self.state / DATABASE_URL).read_text(encoding="utf-8").strip()
+        return told or self.state / "state.db"
+
+    def keep_database(self, url: str) -> None:
+        """Have every command of this state directory use the database at this URL. Raises what opening it raises."""
+        from sis.inventory import db
+        from sis.system.files import atomic_write
+
+        db.open(url).close()
+        self.state.mkdir(parents=True, exist_ok=True)
+        atomic_write(self.state / DATABASE_URL, f"{url}\n".encode(), mode=0o600)
 
     def open_inventory(self, *, create: bool = False) -> Inventory:
         """The inventory. Without `create` a missing one is a fault: a mistyped --state makes no new cluster."""

@@ -27,6 +27,7 @@ def head() -> None:
 @click.option("--gateway", metavar="IP", help="Gateway of the first --network.")
 @click.option("--domain", default="", metavar="DOMAIN", help="Domain of the first --network.")
 @click.option("--dhcp-range", metavar="FIRST-LAST", help="Addresses for machines that are no node's.")
+@click.option("--database", metavar="URL", help="Keep the inventory in PostgreSQL: postgresql://sis@/sis")
 @click.option("--url", metavar="URL", help="The head's URL as nodes reach it, when it is not what they connected to.")
 @click.pass_obj
 def init(
@@ -37,6 +38,7 @@ def init(
     gateway: str | None,
     domain: str,
     dhcp_range: str | None,
+    database: str | None,
     url: str | None,
 ) -> None:
     """Make the state directory: store, signing key, inventory, and the key root on the head logs in to nodes with.
@@ -49,6 +51,8 @@ def init(
 
     if (address or gateway or domain or dhcp_range) and not networks:
         raise UsageFault("--address, --gateway, --domain and --dhcp-range need --network")
+    if database:
+        context.keep_database(database)
     store = LocalStore(context.store)
     store.prepare()
     key = store.signer().public
@@ -75,12 +79,13 @@ def init(
 
 @head.command(epilog="Example: sis head run --interface eth1 --dhcp")
 @click.option("--listen", default="0.0.0.0:8700", show_default=True, metavar="ADDR:PORT", help="Where to serve HTTP.")
+@click.option("--database", metavar="URL", help="Keep the inventory in PostgreSQL from now on: postgresql://sis@/sis")
 @click.option("--interface", metavar="IF", help="Interface nodes boot on: serve DHCP and TFTP there.")
 @click.option("--dhcp", "mode", flag_value="full", help="Give addresses (the default with --interface).")
 @click.option("--proxy", "mode", flag_value="proxy", help="Another DHCP server gives addresses; add boot answers only.")
 @click.option("--no-dhcp", "mode", flag_value="off", help="Serve HTTP only.")
 @click.pass_obj
-def run(context: Context, listen: str, interface: str | None, mode: str | None) -> None:
+def run(context: Context, listen: str, database: str | None, interface: str | None, mode: str | None) -> None:
     """Run the head in the foreground until SIGTERM or ^C. Nodes at work wait for it and go on when it is back."""
     from sis.head import service
 
@@ -90,6 +95,8 @@ def run(context: Context, listen: str, interface: str | None, mode: str | None) 
         raise UsageFault(f"--{'dhcp' if chosen == 'full' else 'proxy'} needs --interface")
     if not context.verbose:
         logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s: %(message)s")
+    if database:
+        context.keep_database(database)
     with context.open_inventory(create=True) as inventory:
         settings = service.Settings(address=address, port=port, interface=interface, dhcp=chosen)
         service.run(context.state, inventory, settings, ready=_say)

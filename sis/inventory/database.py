@@ -145,7 +145,7 @@ def _shown(url: str) -> str:
     """A database URL without its password. Raises UsageFault for what is no URL."""
     try:
         return sa.make_url(url).render_as_string(hide_password=True)
-    except sa.exc.ArgumentError as error:
+    except (sa.exc.ArgumentError, ValueError) as error:
         raise UsageFault(
             f"not a database URL: {url.partition('://')[0]}://…", hint="it looks like postgresql://sis@/sis"
         ) from error
@@ -238,7 +238,7 @@ def _unavailable(name: str, reason: str) -> SisError:
             f"the database server refuses {name}: {reason.splitlines()[-1]}",
             hint="make user and database: createuser sis; createdb -O sis sis",
         )
-    if "connection" in reason or "server closed" in reason:
+    if any(word in reason for word in ("connection", "server closed", "resolve host")):
         return Unreachable(
             f"the database server of {name} does not answer: {reason.splitlines()[-1]}",
             hint="is it running? systemctl status postgresql",
