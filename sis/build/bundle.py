@@ -30,7 +30,11 @@ _NOT_NEEDED = ("bin", "zstandard/_cffi*", "*/test*", "*/__pyinstaller")
 
 _LIBRARY = "usr/lib/sis"
 _UNITS = Path(__file__).with_name("units")
-_ENABLED = {"sis-node.service": "multi-user.target.wants", "sis-resync.timer": "timers.target.wants"}
+_ENABLED = {
+    "sis-apply.service": "sysinit.target.wants",
+    "sis-node.service": "multi-user.target.wants",
+    "sis-resync.timer": "timers.target.wants",
+}
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _LAUNCHER = f"""#!/usr/bin/python3 -I
 import sys

@@ -12,6 +12,7 @@ COMMANDS = (
     LazyCommand("check", "sis.cli.node_sync:check", "Say what differs from an image version; exit 4 if anything does."),
     LazyCommand("resync", "sis.cli.node_life:resync", "Make this node equal to what its head wants, and report."),
     LazyCommand("install", "sis.cli.node_life:install", "Install this machine as its head says."),
+    LazyCommand("apply-staged", "sis.cli.node_life:apply_staged", "Put in place what 'resync --stage' fetched."),
     LazyCommand("agent", "sis.cli.node_life:agent", "Wait for the head's orders and carry them out."),
 )
 

@@ -18,6 +18,7 @@ from sis.wire import Order
 log = logging.getLogger(__name__)
 
 _LONGEST_WAIT_S = 60.0
+REBOOT_WITHIN_S = 600.0
 PROGRAM = "/usr/bin/sis-node"
 
 
@@ -55,11 +56,13 @@ def serve() -> None:
 def carry_out(order: Order) -> None:
     """Run one order to its end; its outcome reaches the head by the report of the program that runs it."""
     if order.kind == "reboot":
-        process.run(["systemctl", "reboot"], check=False)
+        if process.run(["systemctl", "reboot"], check=False).returncode == 0:
+            # The next order is for the node as it comes back.
+            time.sleep(REBOOT_WITHIN_S)
         return
     words = [PROGRAM, "resync", "--order", str(order.id)]
-    if order.kind == "check":
-        words.append("--check")
+    if order.kind in ("check", "stage"):
+        words.append(f"--{order.kind}")
     if order.full:
         words.append("--full")
     process.run(words, check=False, timeout_s=None, on_line=_to_journal)

@@ -73,6 +73,19 @@ class Held:
             observe=observe,
         )
 
+    def stage(self, root: Path, state: Path, *, observe: Observer | None = None) -> Outcome:
+        """Make everything ready beside the tree below `root` that a `sync` would put in place."""
+        return engine.sync(
+            root,
+            self.want,
+            policy=self.policy,
+            source=self.source,
+            state=state,
+            mounts=self.mounts,
+            observe=observe,
+            only_stage=True,
+        )
+
 
 def held_to(
     desired: Desired,

@@ -18,13 +18,14 @@ from sis.disk.plan import DiskPlan, make_plan
 from sis.disk.probe import found_disks
 from sis.errors import ProgramFailed, SisError
 from sis.image.sign import Signer
+from sis.node import reports
 from sis.node.boot import write_boot_menu
 from sis.node.config import BootConfig, NodeConfig, write_config
 from sis.node.connection import HeadConnection
 from sis.node.held import PATIENT_ATTEMPTS, Held, held_to
 from sis.node.progress import Teller, log_of, now, reason_of
 from sis.sync.model import Outcome
-from sis.wire import Hello, Report
+from sis.wire import Hello
 
 TARGET = Path("/target")
 STATE = Path("var/lib/sis-node")
@@ -154,19 +155,14 @@ def install_boot_loader(story: Story, held: Held, plan: DiskPlan) -> None:
 
 
 def report_success(story: Story, held: Held, outcome: Outcome) -> None:
-    desired = held.desired
     with story.teller.stage("report"):
         story.head.send_report(
-            Report(
-                kind="install",
-                outcome="ok",
-                in_sync=True,
-                image=desired.image,
-                generation=desired.generation,
-                version=desired.version,
+            reports.of_outcome(
+                "install",
+                held.desired,
+                msgspec.structs.replace(outcome, in_sync=True, changes=(), reboot_needed=False),
                 started=story.started,
-                seconds=round(time.monotonic() - story.clock, 3),
-                totals=outcome.totals,
+                seconds=time.monotonic() - story.clock,
             )
         )
     with story.teller.stage("rebooting"):
@@ -177,20 +173,13 @@ def report_failure(story: Story, held: Held | None, error: BaseException) -> Non
     """Tell the head why, if it listens; the fault itself goes on to the caller."""
     if not story.head.welcome:
         return
-    desired = held.desired if held else None
+    failure = reports.of_failure(
+        "install",
+        held.desired if held else None,
+        started=story.started,
+        seconds=time.monotonic() - story.clock,
+        error=reason_of(error),
+        log=log_of(error, story.teller.log_lines),
+    )
     with contextlib.suppress(SisError):
-        story.head.send_report(
-            Report(
-                kind="install",
-                outcome="failed",
-                in_sync=False,
-                image=desired.image if desired else "",
-                generation=desired.generation if desired else 0,
-                version=desired.version if desired else "",
-                started=story.started,
-                seconds=round(time.monotonic() - story.clock, 3),
-                error=reason_of(error),
-                log=log_of(error, story.teller.log_lines),
-            ),
-            patience_s=30.0,
-        )
+        story.head.send_report(failure, patience_s=30.0)

@@ -4,56 +4,88 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from sis.errors import SisError
-from sis.node.boot import write_boot_menu
+from sis.node import at_boot, reports
 from sis.node.config import NodeConfig
 from sis.node.connection import HeadConnection
+from sis.node.facts import tell_facts
 from sis.node.held import Held, held_to
 from sis.node.progress import Teller, log_of, now, reason_of
+from sis.node.triggers import triggers
 from sis.sync.model import Outcome
-from sis.system import process
-from sis.wire import Report
+from sis.wire import Desired, HealthChecks, HealthResult, Report
 
 STATE = Path("/var/lib/sis-node")
-CHANGES_LIMIT = 2000
-"""Itemised changes a report carries; the rest is only counted."""
-
-Kind = Literal["sync", "check"]
+Kind = Literal["sync", "check", "stage"]
 
 
 def resync(
-    config: NodeConfig, kind: Kind, *, full: bool = False, order: int | None = None, root: Path = Path("/")
+    config: NodeConfig,
+    kind: Kind,
+    *,
+    full: bool = False,
+    order: int | None = None,
+    unasked: bool = False,
+    root: Path = Path("/"),
 ) -> Report:
-    """Make this node equal to what its head wants (`sync`), or only say what differs (`check`); report either way.
+    """Make this node equal to what its head wants (`sync`), fetch it for the next boot (`stage`), or only say what
+    differs (`check`); report either way.
 
-    Raises the fault that stopped it, after the head was told.
+    An `unasked` sync, the timer's, only checks outside the node's maintenance windows. Raises the fault that stopped
+    it, after the head was told.
     """
     head = HeadConnection.of(config)
     teller = Teller(head)
     started, clock = now(), time.monotonic()
     held: Held | None = None
     try:
+        if root == Path("/"):
+            tell_facts(head, STATE)
         with teller.stage("desired") as progress:
             desired = head.desired()
             held = held_to(desired, config.head, pinned_key=config.key, state=STATE)
             progress.summary = f"{desired.image}@{desired.generation}"
-        outcome = held.check(root, STATE, full=full) if kind == "check" else _make_equal(root, held, full, teller)
-        report = _report(kind, held, outcome, started, time.monotonic() - clock, order)
+            if unasked and (why := _is_to_wait(desired)):
+                kind = "check"
+                progress.summary += f", which {why}: only checked"
+        _tell_of_boot(head, desired, teller)
+        outcome = _carry_out(kind, root, held, full, teller)
+        found = () if kind == "stage" else _health(desired, teller)
+        took = time.monotonic() - clock
+        report = reports.of_outcome(kind, desired, outcome, started=started, seconds=took, order=order, health=found)
         with teller.stage("report"):
             head.send_report(report)
         return report
     except BaseException as error:
+        failure = reports.of_failure(
+            kind,
+            held.desired if held else None,
+            started=started,
+            seconds=time.monotonic() - clock,
+            error=reason_of(error),
+            log=log_of(error, teller.log_lines),
+            order=order,
+        )
         with contextlib.suppress(SisError):
-            head.send_report(
-                _failure(kind, held, error, started, time.monotonic() - clock, order, teller), patience_s=30
-            )
+            head.send_report(failure, patience_s=30)
         raise
     finally:
         teller.close()
+
+
+def _carry_out(kind: Kind, root: Path, held: Held, full: bool, teller: Teller) -> Outcome:
+    match kind:
+        case "check":
+            return held.check(root, STATE, full=full)
+        case "stage":
+            return _stage(root, held, teller)
+        case "sync":
+            return _make_equal(root, held, full, teller)
 
 
 def _make_equal(root: Path, held: Held, full: bool, teller: Teller) -> Outcome:
@@ -61,66 +93,57 @@ def _make_equal(root: Path, held: Held, full: bool, teller: Teller) -> Outcome:
         outcome = held.sync(root, STATE, full=full, observe=progress.moved)
         progress.bytes_moved = outcome.totals.bytes_fetched
         progress.summary = f"{len(outcome.changes)} changes, {outcome.totals.bytes_fetched} bytes fetched"
+    at_boot.forget(STATE)
     with teller.stage("triggers") as progress:
-        progress.summary = ", ".join(_triggers(root, held, outcome))
+        progress.summary = ", ".join(triggers(root, held, outcome))
     return outcome
 
 
-def _triggers(root: Path, held: Held, outcome: Outcome) -> Iterable[str]:
-    """What has to follow the changes on a live node; each is named in the report of the stage."""
-    touched = [change.path for change in outcome.changes]
-    if outcome.boot_changed and held.desired.layout is not None:
-        write_boot_menu(root, held)
-        yield "boot menu written"
-    if root != Path("/") or process.find("systemctl") is None:
+def _stage(root: Path, held: Held, teller: Teller) -> Outcome:
+    with teller.stage("fetch") as progress:
+        outcome = held.stage(root, STATE, observe=progress.moved)
+        progress.bytes_moved = outcome.totals.bytes_fetched
+        progress.summary = f"{len(outcome.changes)} changes staged, {outcome.totals.bytes_fetched} bytes fetched"
+    if not outcome.in_sync:
+        at_boot.keep(STATE, held.desired)
+    return outcome
+
+
+def _health(desired: Desired, teller: Teller) -> tuple[HealthResult, ...]:
+    """Whether the node is well; a stage of its own only where there is something to check."""
+    if desired.health == HealthChecks():
+        return ()
+    from sis.node import health
+
+    with teller.stage("health") as progress:
+        results = health.run(desired.health)
+        failed = [result.check for result in results if not result.ok]
+        progress.summary = f"failed: {', '.join(failed)}" if failed else f"{len(results)} checks passed"
+    return results
+
+
+def _tell_of_boot(head: HeadConnection, desired: Desired, teller: Teller) -> None:
+    """The report of what this boot applied, with how the node is now."""
+    report = at_boot.untold(STATE)
+    if report is None:
         return
-    if any("/systemd/system" in path for path in touched):
-        process.run(["systemctl", "daemon-reload"], check=False, timeout_s=60)
-        yield "units reloaded"
-    if "/etc/hostname" in touched and (name := Path("/etc/hostname").read_text().strip()):
-        process.run(["hostname", name], check=False, timeout_s=10)
-        yield f"host name set to {name}"
+    if report.outcome == "ok":
+        report = msgspec.structs.replace(report, health=_health(desired, teller))
+    head.send_report(report)
+    at_boot.told(STATE)
 
 
-def _report(kind: Kind, held: Held, outcome: Outcome, started: str, seconds: float, order: int | None) -> Report:
-    desired = held.desired
-    return Report(
-        kind=kind,
-        outcome="ok",
-        in_sync=outcome.in_sync,
-        image=desired.image,
-        generation=desired.generation,
-        version=desired.version,
-        started=started,
-        seconds=round(seconds, 3),
-        totals=outcome.totals,
-        changes=outcome.changes[:CHANGES_LIMIT],
-        changes_left_out=max(0, len(outcome.changes) - CHANGES_LIMIT),
-        reboot_needed=outcome.reboot_needed,
-        order=order,
-    )
+def _is_to_wait(desired: Desired) -> str:
+    """Why a resync nobody asked for is not to change the node now; "" when it may."""
+    staged = at_boot.pending(STATE)
+    if staged is not None and staged.desired.version == desired.version:
+        return "is applied at the next boot"
+    if not desired.windows:
+        return ""
+    from datetime import UTC, datetime
 
+    from configurator import windows
 
-def _failure(
-    kind: Kind,
-    held: Held | None,
-    error: BaseException,
-    started: str,
-    seconds: float,
-    order: int | None,
-    teller: Teller,
-) -> Report:
-    desired = held.desired if held else None
-    return Report(
-        kind=kind,
-        outcome="failed",
-        in_sync=False,
-        image=desired.image if desired else "",
-        generation=desired.generation if desired else 0,
-        version=desired.version if desired else "",
-        started=started,
-        seconds=round(seconds, 3),
-        error=reason_of(error),
-        log=log_of(error, teller.log_lines),
-        order=order,
-    )
+    if not windows.is_open(desired.windows, datetime.now(UTC), desired.timezone):
+        return f"is outside the maintenance windows ({', '.join(desired.windows)})"
+    return ""

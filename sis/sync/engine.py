@@ -61,6 +61,7 @@ def sync(
     mounts: frozenset[bytes] = frozenset(),
     retain: frozenset[str] = frozenset(),
     observe: Observer | None = None,
+    only_stage: bool = False,
 ) -> Outcome:
     """Make the tree below `root` equal to `want`.
 
@@ -69,6 +70,7 @@ def sync(
     mounts  mount points below the root (b"boot") whose file systems are held too
     retain  kernel releases kept when the image drops them; of a running system its own kernel is kept in any case
     observe told of progress
+    only_stage  make all that is new ready beside the tree and stop: the next run fetches nothing
 
     Raises Locked, NoSpace (before the first change), Unreachable, Corrupt, and SisError for what the kernel refuses.
     Whenever it is interrupted, every file is the old one or the new one, and another run does the rest.
@@ -84,7 +86,9 @@ def sync(
             return told
         from sis.sync import mend
 
-        return mend.make_equal(tree, want, given, remembered, source=source, full=full, observe=observe)
+        return mend.make_equal(
+            tree, want, given, remembered, source=source, full=full, observe=observe, only_stage=only_stage
+        )
 
 
 def _as_before(tree: Beneath, want: DesiredTree, given: Conditions, remembered: index.Index | None) -> Outcome | None:

@@ -61,6 +61,7 @@ def make_equal(
     source: ChunkSource,
     full: bool = False,
     observe: Observer | None = None,
+    only_stage: bool = False,
 ) -> Outcome:
     """Mend what differs; see `engine.sync`. The caller sees to it that nobody else does at the same time."""
     _allow_many_open_files()
@@ -78,6 +79,9 @@ def make_equal(
             source.settle(given.state)
             return _told(plan, survey, source, by_delta)
         fetched = _make_ready(stage, plan, want, source, by_delta)
+        if only_stage:
+            told = _told(plan, survey, source, by_delta)
+            return msgspec.structs.replace(told, totals=_final_totals(plan, stage, fetched, by_delta))
         index.intend(given.state, (want.entries[path] for path in survey.comparison.node_paths))
         with explained("putting the new files in place"):
             applied = apply(tree, plan, stage, survey.observed.areas)
