@@ -85,6 +85,10 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
     layer: tuple[LayerFile, ...]
     layout: Layout | None
     kernel_cmdline: str = ""
+    boot_kernel: str | None = None
+    """Release of the kernel to start; None the newest of the image."""
+    boot_timeout_s: int | None = None
+    """How long the boot menu waits; None as it is by default."""
     health: HealthChecks = HealthChecks()
     windows: tuple[str, ...] = ()
     """When the node may change itself unasked, such as "Sun 01:00-05:00"; none: at any time."""

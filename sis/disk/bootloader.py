@@ -106,9 +106,9 @@ def write_menu(
     serial_console: str | None = None,
     timeout_s: int = 1,
 ) -> Path:
-    """Write /boot/grub/grub.cfg below `root`, all or nothing; the first of `kernels` boots by default.
+    """Write /boot/grub/grub.cfg below `root`, all or nothing, unless it says this already.
 
-    `serial_console` is such as "ttyS0,115200". Returns the path written. Raises NotFound without kernels.
+    The first of `kernels` boots by default; `serial_console` is such as "ttyS0,115200". Returns the path written. Raises NotFound without kernels.
     """
     if not kernels:
         raise NotFound(
@@ -126,7 +126,8 @@ def write_menu(
     )
     path = boot / "grub" / "grub.cfg"
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    _write_atomically(path, text.encode())
+    if not path.exists() or path.read_bytes() != text.encode():
+        _write_atomically(path, text.encode())
     return path
 
 

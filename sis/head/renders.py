@@ -102,6 +102,8 @@ class Renders:
             layer=self.layer(node, image.version, image.version_id, layout, head_address=head_address),
             layout=msgspec.structs.replace(layout, kernel_cmdline="") if layout is not None else None,
             kernel_cmdline=" ".join(words),
+            boot_kernel=profile.boot_kernel,
+            boot_timeout_s=profile.boot_timeout_s,
             health=profile.health,
             windows=profile.windows,
             timezone=profile.timezone,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from sis.node.boot import write_boot_menu
+from sis.disk.bootloader import kernels_in
+from sis.node.boot import refresh_boot_menu
 from sis.node.held import Held
 from sis.sync.model import Outcome
 from sis.system import process
@@ -14,8 +15,8 @@ from sis.system import process
 def triggers(root: Path, held: Held, outcome: Outcome) -> Iterator[str]:
     """Do what the changes call for, on a live node; each is named, for the report of the stage."""
     touched = [change.path for change in outcome.changes]
-    if outcome.boot_changed and held.desired.layout is not None:
-        write_boot_menu(root, held)
+    is_bootable = outcome.boot_changed or bool(kernels_in(root))
+    if held.desired.layout is not None and is_bootable and refresh_boot_menu(root, held):
         yield "boot menu written"
     if root != Path("/") or process.find("systemctl") is None:
         return
