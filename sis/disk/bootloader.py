@@ -108,7 +108,8 @@ def write_menu(
 ) -> Path:
     """Write /boot/grub/grub.cfg below `root`, all or nothing, unless it says this already.
 
-    The first of `kernels` boots by default; `serial_console` is such as "ttyS0,115200". Returns the path written. Raises NotFound without kernels.
+    The first of `kernels` boots by default; `serial_console` is such as "ttyS0,115200". Returns its path. Raises
+    NotFound without kernels.
     """
     if not kernels:
         raise NotFound(
