@@ -15,6 +15,7 @@ from sis import __version__
 from sis.errors import NotFound
 from sis.head import admin, boot, metrics, node_calls, openapi, pages, rollouts_api
 from sis.head.ahead import AskedAnew
+from sis.head.admission import BULK, Admission, Admitted
 from sis.head.answers import answer_faults, fault
 from sis.head.calls import Calls
 from sis.head.deltas import DeltaMaker
@@ -62,6 +63,7 @@ class Head:
         self.rollouts = Driver(inventory, self.renders)
         self.live = Live(inventory, Channels(self.renders.store).moved)
         self.gate = Gate(inventory)
+        self.admission = Admission(lambda: inventory.settings.get("transfers"))
         self.jobs = Jobs(state, inventory)
         self.deltas = DeltaMaker(state, self.renders.store, inventory.stream)
         self.specs = Specs(state)
@@ -109,6 +111,7 @@ def create(
             head.jobs.follow(),
             head.deltas.follow(),
             head.rollouts.follow(),
+            head.admission.follow(),
         )
         tasks = [asyncio.create_task(each) for each in work]
         try:
@@ -161,7 +164,8 @@ def _boot_routes(app: FastAPI, head: Head) -> None:
         """A kernel, first stage or installer root of an image version."""
         if name not in _BOOT_FILES:
             return fault(404, "no such file")
-        return FileResponse(head.state / "boot", (version, name))
+        file = FileResponse(head.state / "boot", (version, name))
+        return Admitted(file, head.admission) if name == "root.squashfs" else file
 
     @app.head("/boot/loader/{name}", include_in_schema=False)
     @app.get("/boot/loader/{name}", tags=["boot"], responses=openapi.FILE)
@@ -187,7 +191,8 @@ def _store_routes(app: FastAPI, head: Head) -> None:
         if folder not in FOLDERS:
             return fault(404, "no such file")
         cache = EACH_TIME if folder == "refs" else FOR_EVER
-        return FileResponse(head.state / "store", (folder, name), cache=cache)
+        file = FileResponse(head.state / "store", (folder, name), cache=cache)
+        return Admitted(file, head.admission) if folder in BULK else file
 
 
 def _bracketed(address: str) -> str:

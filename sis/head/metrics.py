@@ -34,13 +34,20 @@ def add_routes(app: FastAPI, head: Head) -> None:
         """The cluster for Prometheus. Give it a token of role view (`authorization: credentials_file:`)."""
         await head.gate.require(request, "view")
         try:
-            text = await to_thread.run_sync(lambda: exposition(head.inventory, listeners=head.live.listeners))
+            text = await to_thread.run_sync(lambda: _now(head))
         except SisError as error:
             return fault(status_of(error), str(error))
         return Response(text, headers={"content-type": CONTENT_TYPE, "cache-control": "no-store"})
 
 
-def exposition(inventory: Inventory, *, listeners: int = 0) -> str:
+def _now(head: Head) -> str:
+    admission = head.admission
+    return exposition(
+        head.inventory, listeners=head.live.listeners, transfers=admission.active, refused=admission.refused
+    )
+
+
+def exposition(inventory: Inventory, *, listeners: int = 0, transfers: int = 0, refused: int = 0) -> str:
     """Every metric as text. Names and meanings are in docs/web.md."""
     tiles = inventory.overview.tiles()
     states = Counter(tile.state for tile in tiles)
@@ -67,6 +74,8 @@ def exposition(inventory: Inventory, *, listeners: int = 0) -> str:
         _family("sis_nodes_never_reported", "gauge", "Nodes that never reported.", [({}, len(tiles) - len(reports))]),
         *_counted(counters),
         _family("sis_stream_last_id", "counter", "Rows of the event stream so far.", [({}, inventory.stream.newest())]),
+        _family("sis_transfers", "gauge", "Machines that fetch packs, deltas or roots now.", [({}, transfers)]),
+        _family("sis_transfers_refused_total", "counter", "Requests told to come back later.", [({}, refused)]),
         _family("sis_stream_listeners", "gauge", "Who follows the event stream now.", [({}, listeners)]),
         _family(
             "sis_discovered_machines",

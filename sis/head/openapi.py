@@ -29,6 +29,7 @@ FILE: dict[int | str, dict[str, Any]] = {
     304: {"description": "The caller has it."},
     404: {"description": "No such file.", **_FAULT},
     416: {"description": "The range lies outside the file."},
+    503: {"description": "As many fetch as may; come back after Retry-After.", **_FAULT},
 }
 SCRIPT: dict[int | str, dict[str, Any]] = {
     200: {"description": "An iPXE script.", "content": {"text/plain": {"schema": {"type": "string"}}}},

@@ -27,6 +27,8 @@ ATTEMPTS = 6
 BACKOFF_S = 0.2
 BACKOFF_MAX_S = 10.0
 RETRY_AFTER_MAX_S = 30.0
+TOLD_TO_WAIT_MAX = 500
+"""How often a server may say when to come back before that counts as a failure: hours, with many others before us."""
 REDIRECTS_MAX = 5
 _PROGRESS_BYTES = 64 << 10
 _RATE_MIN = 4096
@@ -83,6 +85,7 @@ class HttpStore(DocumentStore):
         self._local = threading.local()
         self._connections: list[http.client.HTTPConnection] = []
         self._guard = threading.Lock()
+        self._told_to_wait = 0
 
     def close(self) -> None:
         """Close the connections of all threads."""
@@ -189,7 +192,7 @@ class HttpStore(DocumentStore):
             except (OSError, http.client.HTTPException, _Retry) as error:
                 self._drop()
                 failures = failures + 1 if before - fetch.rest < _PROGRESS_BYTES else 1
-                self._pause(fetch.url, error, failures)
+                failures = self._pause(fetch.url, error, failures)
 
     def _once(self, fetch: _Range) -> Generator[bytes, None, bool]:
         """One request for what is missing. Returns (as a generator) whether the file is there."""
@@ -225,11 +228,17 @@ class HttpStore(DocumentStore):
                 return attempt()
             except (OSError, http.client.HTTPException, _Retry) as error:
                 self._drop()
-                failures += 1
-                self._pause(url, error, failures)
+                failures = self._pause(url, error, failures + 1)
 
-    def _pause(self, url: str, error: Exception, failures: int) -> None:
-        """Wait before another try, longer each time, jittered so that a thousand nodes do not come back at once."""
+    def _pause(self, url: str, error: Exception, failures: int) -> int:
+        """Wait before another try, longer each time, jittered so that a thousand nodes do not come back at once.
+
+        Returns how many failures that makes: a server that says when to come back has not failed, for a long while.
+        """
+        if isinstance(error, _Retry) and error.after_s is not None and self._told_to_wait < TOLD_TO_WAIT_MAX:
+            self._told_to_wait += 1
+            time.sleep(min(error.after_s, RETRY_AFTER_MAX_S) * random.uniform(1.0, 1.2))
+            return failures - 1
         if failures >= self.limits.attempts:
             raise Unreachable(
                 f"{url}: {_reason(error)} ({failures} attempts)", hint="is the head's service running, and reachable?"
@@ -237,6 +246,7 @@ class HttpStore(DocumentStore):
         wait_s = min(self.limits.backoff_s * 2 ** (failures - 1), BACKOFF_MAX_S) * random.uniform(0.5, 1.5)
         asked_s = error.after_s if isinstance(error, _Retry) and error.after_s is not None else 0.0
         time.sleep(max(wait_s, min(asked_s, RETRY_AFTER_MAX_S) * random.uniform(1.0, 1.2)))
+        return failures
 
     def _get(self, url: str, headers: dict[str, str]) -> _Answer:
         """The answer to one GET, redirects followed."""
