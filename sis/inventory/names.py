@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from ClusterShell.NodeSet import NodeSet, NodeSetException
+from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
 from ClusterShell.NodeUtils import GroupResolver, GroupResolverError, GroupSource
 
 from sis.errors import NotFound, UsageFault
@@ -15,6 +15,7 @@ NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 MOST_NODES = 200_000
 
+_NUMBERED = re.compile(r"([A-Za-z0-9.-]*?)([0-9]{1,15})([A-Za-z.-]*)")
 _DIGITS = re.compile(r"(\d+)")
 _RANGE = re.compile(r"(\d+)-(\d+)")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -76,9 +77,8 @@ def expand(text: str, groups: Mapping[str, Sequence[str]], everyone: Iterable[st
     for first, last in _RANGE.findall(text):
         if int(last) - int(first) > MOST_NODES:
             raise UsageFault(f"the node set {text} has more than {MOST_NODES} nodes")
-    source = GroupSource("sis", {name: ",".join(members) for name, members in groups.items()}, ",".join(everyone))
     try:
-        found = NodeSet(text, resolver=_Groups(source, groups))
+        found = NodeSet(text, resolver=_Groups(GroupSource("sis", {}, runs(everyone)), groups))
     except (NodeSetException, GroupResolverError) as error:
         raise UsageFault(
             f"not a node set: {text}: {error}", hint="write n001, n[001-016], n[001-016]!n004, @group or @*"
@@ -88,7 +88,32 @@ def expand(text: str, groups: Mapping[str, Sequence[str]], everyone: Iterable[st
 
 def fold(names: Iterable[str]) -> str:
     """Names as one node set: n001 n002 n003 → "n[001-003]"."""
-    return str(NodeSet.fromlist(list(names)))
+    return str(NodeSet(runs(names), resolver=RESOLVER_NOGROUP))
+
+
+def runs(names: Iterable[str]) -> str:
+    """Names in few words, n[001-003],x1: ClusterShell takes its time for each name on its own."""
+    numbers: dict[tuple[str, int, str], list[int]] = {}
+    others = []
+    for name in names:
+        found = _NUMBERED.fullmatch(name)
+        if found is None:
+            others.append(name)
+        else:
+            numbers.setdefault((found[1], len(found[2]), found[3]), []).append(int(found[2]))
+    words = []
+    for (before, width, after), known in numbers.items():
+        ranges: list[list[int]] = []
+        for number in sorted(known):
+            if ranges and number <= ranges[-1][1] + 1:
+                ranges[-1][1] = number
+            else:
+                ranges.append([number, number])
+        inner = ",".join(
+            f"{first:0{width}}" if first == last else f"{first:0{width}}-{last:0{width}}" for first, last in ranges
+        )
+        words.append(f"{before}[{inner}]{after}")
+    return ",".join([*words, *others])
 
 
 class _Groups(GroupResolver):  # type: ignore[misc]
@@ -101,5 +126,4 @@ class _Groups(GroupResolver):  # type: ignore[misc]
     def group_nodes(self, group: str, namespace: str | None = None) -> list[str]:
         if group not in self._known:
             raise NotFound.of("group", group, self._known)
-        nodes: list[str] = super().group_nodes(group, namespace)
-        return nodes
+        return [runs(self._known[group])]
