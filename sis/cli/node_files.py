@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +15,6 @@ from sis.errors import NotFound, SisError, UsageFault
 if TYPE_CHECKING:
     from configurator.explain import Explanation
     from configurator.rendered import RenderedFile
-    from sis.head.origins import Origins
     from sis.head.renders import Renders
 
 DIFFERENT = 4
@@ -62,7 +61,7 @@ def explain(context: Context, what: str) -> None:
     from configurator.errors import ConfiguratorError
     from configurator.explain import explain as explained
     from sis.head import worlds
-    from sis.head.origins import Origins
+    from sis.head.origins import Origins, key_rows
     from sis.head.renders import Renders
     from sis.inventory.blame import blame
 
@@ -83,7 +82,11 @@ def explain(context: Context, what: str) -> None:
         own = next((each for each in spec.expand() if each.name == name), None) if spec is not None else None
         said = {each.setting: each.origin for each in blame(inventory, node, own)}
     origins = Origins(node, inputs.record, inputs.layout, spec=own, cluster=spec, blamed=lambda key: said.get(key, ""))
-    _show_explanation(context, name, found, [*_key_rows(inputs.record, origins, found.keys)])
+    rows = [
+        {"key": each.key, "value": each.value, "from": each.origin}
+        for each in key_rows(inputs.record, origins, found.keys)
+    ]
+    _show_explanation(context, name, found, rows)
 
 
 @click.command(epilog="Example: sis node facts n001 -o json")
@@ -156,22 +159,6 @@ def _list(files: Mapping[str, RenderedFile], output: str) -> None:
         for file in files.values()
     ]
     emit(rows, ["path", "kind", "mode", Column("size", right=True), "target", "origin"], output)
-
-
-def _key_rows(record: Any, origins: Origins, keys: Iterable[str]) -> Iterator[dict[str, str]]:
-    """A row for each key; those of many of a kind, such as interfaces[*].mac, as one."""
-    from sis.head.origins import value_at
-
-    many: dict[str, list[str]] = {}
-    for key in keys:
-        stem, star, rest = key.removeprefix("record.").partition("[*]")
-        if star:
-            many.setdefault(f"{stem}[*]", []).append(rest.lstrip("."))
-        else:
-            yield {"key": key.removeprefix("record."), "value": value_at(record, key), "from": origins.of(key)}
-    for stem, names in many.items():
-        told = ", ".join(name for name in names if name)
-        yield {"key": stem, "value": told, "from": origins.of_all(stem.removesuffix("[*]"))}
 
 
 def _show_explanation(context: Context, name: str, found: Explanation, rows: list[dict[str, str]]) -> None:

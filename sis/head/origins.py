@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from configurator.record import Record
@@ -186,7 +187,7 @@ def _ranges(lines: Iterable[int]) -> str:
 
 
 def value_at(record: Record, key: str) -> str:
-    """The record's value at a key as it may be shown in one line; "" for secrets, lists and what is not of the record."""
+    """The record's value at a key as it may be shown in one line; "" for secrets, lists and others."""
     parts = parsed(key)
     if "[*]" in key or not parts or parts[0] != "record" or len(parts) < 2 or parts[1] in ("host_keys", "accounts"):
         return ""
@@ -201,3 +202,26 @@ def value_at(record: Record, key: str) -> str:
     if isinstance(value, tuple) and all(isinstance(each, str) for each in value):
         return " ".join(value)
     return str(value) if isinstance(value, str | int | bool) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """A value a file was made of: its key in the record, as it may be shown, and where it is written."""
+
+    key: str
+    value: str
+    origin: str
+
+
+def key_rows(record: Record, origins: Origins, keys: Iterable[str]) -> Iterator[KeyRow]:
+    """A row for each key; those of many of a kind, such as interfaces[*].mac, as one."""
+    many: dict[str, list[str]] = {}
+    for key in keys:
+        stem, star, rest = key.removeprefix("record.").partition("[*]")
+        if star:
+            many.setdefault(f"{stem}[*]", []).append(rest.lstrip("."))
+        else:
+            yield KeyRow(key.removeprefix("record."), value_at(record, key), origins.of(key))
+    for stem, names in many.items():
+        told = ", ".join(name for name in names if name)
+        yield KeyRow(stem, told, origins.of_all(stem.removesuffix("[*]")))

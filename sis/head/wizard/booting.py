@@ -31,7 +31,7 @@ def add_routes(app: FastAPI, wizard: Wizard) -> None:
         up, told = serving(head)
         return {
             **around,
-            "command": f"sis discover accept --by order {fold(lacking)}" if lacking else "sis node list --discovered",
+            "command": f"sis node discover accept --nodes {fold(lacking)}" if lacking else "sis node discover watch",
             "note": note,
             "fault": fault,
             "machines": inventory_acts.propose(inventory, naming).machines,

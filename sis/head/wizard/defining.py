@@ -16,7 +16,6 @@ from sis.head.inventory_acts import AddNodes
 from sis.head.pages.frame import Form
 from sis.head.who import Actor
 from sis.head.wizard.frame import SpecName, Wizard, selected
-from sis.inventory.intent import Intent
 from sis.inventory.model import NewNode, Node
 from sis.inventory.names import expand, fold
 from sis.spec import search
@@ -79,11 +78,13 @@ def add_routes(app: FastAPI, wizard: Wizard) -> None:
             new = wanted()
             if count != str(len(new)):
                 raise UsageFault(f"these are {len(new)} nodes now, not {count}", hint="look at the preview again")
-            return fold(node.name for node in Intent(inventory).add(new).nodes)
+            return fold(node.name for node in inventory_acts.intent(head.state, inventory).add(new).nodes)
 
         def look() -> dict[str, Any]:
             try:
-                return page(spec, typed, preview=Intent(inventory).add(wanted(), dry_run=True).nodes)
+                return page(
+                    spec, typed, preview=inventory_acts.intent(head.state, inventory).add(wanted(), dry_run=True).nodes
+                )
             except SisError as error:
                 return page(spec, typed, error)
 
