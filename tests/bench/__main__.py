@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -16,10 +17,10 @@ import msgspec
 
 from sis.errors import Refused, SisError
 from sis.system import locks, process
-from tests.bench import figures, limits, plot, sizes, table, trees, works
+from tests.bench import figures, limits, plot, scale, sizes, table, trees, works
 from tests.bench.figures import Figure, Run, TreeFacts
 from tests.bench.methods import chosen
-from tests.bench.methods.method import HTTP_PORT, Scene
+from tests.bench.methods.method import HTTP_PORT, Method, Scene
 from tests.bench.wire import HEAD, Wire
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -32,34 +33,55 @@ _started = time.monotonic()
 
 def main() -> int:
     """Exit code 0, or 1 when a work of ours failed or left a tree that rsync finds different."""
-    size = sizes.named(os.environ.get("BENCH") or "full")
+    name = os.environ.get("BENCH") or "full"
+    size = None if name == "scale" else sizes.named(name)
     methods = chosen(os.environ.get("BENCH_METHODS", "").replace(",", " ").split())
-    folder = Path(os.environ.get("BENCH_DIR") or _REPOSITORY / ".demo" / "bench").resolve() / size.name
+    folder = Path(os.environ.get("BENCH_DIR") or _REPOSITORY / ".demo" / "bench").resolve() / name
     _need_programs()
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, _leave)
     folder.mkdir(parents=True, exist_ok=True)
-    with locks.hold(folder / "lock", f"benchmark {size.name}"):
-        made = trees.make(size, folder, _say)
-        scratch = folder / "scratch"
-        before = _under_way(scratch)
-        if before is None:
-            shutil.rmtree(scratch, ignore_errors=True)
-        scene = _scene(size, made, scratch)
-        with scene.wire as wire, wire.serving(_nginx(scratch), HTTP_PORT):
-            run = before or _describe(size, scene, folder)
-            done = frozenset((figure.work, figure.method) for figure in run.figures)
-            if done:
-                _say(f"going on after {len(done)} figures")
-            for figure in works.run([method(scene) for method in methods], done, _say):
-                run = _with(run, figure)
-                _keep(run, scratch)
-        shutil.rmtree(scratch)
+    with locks.hold(folder / "lock", f"benchmark {name}"):
+        return _scaled(folder) if size is None else _compared(size, methods, folder)
+
+
+def _compared(size: sizes.Size, methods: Sequence[type[Method]], folder: Path) -> int:
+    """Ours beside the others, on the trees of a size."""
+    made = trees.make(size, folder, _say)
+    scratch = folder / "scratch"
+    before = _under_way(scratch)
+    if before is None:
+        shutil.rmtree(scratch, ignore_errors=True)
+    scene = _scene(size, made, scratch)
+    with scene.wire as wire, wire.serving(_nginx(scratch), HTTP_PORT):
+        run = before or _describe(size, scene, folder)
+        done = frozenset((figure.work, figure.method) for figure in run.figures)
+        if done:
+            _say(f"going on after {len(done)} figures")
+        for figure in works.run([method(scene) for method in methods], done, _say):
+            run = _with(run, figure)
+            _keep(run, scratch)
+    shutil.rmtree(scratch)
     print(table.page(run))
     wrong = [figure for figure in run.figures if figure.method.startswith("ours") and figure.is_wrong]
     for figure in wrong:
         print(f"WRONG: {figure.method}, {figure.work}: {figure.fault or f'{figure.differences} paths differ'}")
     return 1 if wrong else 0
+
+
+def _scaled(folder: Path) -> int:
+    """A million files, and a long one."""
+    scratch = folder / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)
+    for name in ("head", "logs"):
+        (scratch / name).mkdir(parents=True)
+    try:
+        with Wire(scratch / "logs") as wire, wire.serving(_nginx(scratch), HTTP_PORT):
+            found = scale.measured(wire, folder, scratch, _RESULTS, _say)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    print(scale.page(found))
+    return 1 if any(figure.is_wrong for figure in found.figures) else 0
 
 
 def _leave(signum: int, _frame: FrameType | None) -> None:

@@ -15,7 +15,7 @@ from tests.bench.wire import HEAD
 _PROGRAMS = Path(sys.executable).parent
 _PORT = 8700
 _CHANNEL = "stable"
-_V2_TO_V3 = ("bench@2", "bench@3")
+_ONE_DELTA = {"v3": ("bench@2", "bench@3"), "p2": ("packed@1", "packed@2")}
 _NODE_WORKS = frozenset({"cold", "upgrade", "drifted", "nochange", "verify", "edits", "together"})
 
 
@@ -37,11 +37,12 @@ class Ours(Method):
         figures = [self.on_head("commit", commit)]
         if version == "v2":
             figures.append(self.on_head("recommit", commit))
-        if version == "v3":
-            # Publishing would make the delta from v1 too, as dear as that from v1 to v2, and no work here uses it.
-            figures.append(self.on_head("publish", [*publish, "--no-deltas"], self._sis("image", "delta", *_V2_TO_V3)))
+        if version in _ONE_DELTA:
+            # Publishing would make the deltas from v1 and from nothing too, and no work here uses them.
+            delta = self._sis("image", "delta", *_ONE_DELTA[version])
+            figures.append(self.on_head("publish", [*publish, "--no-deltas"], delta))
         else:
-            figures.append(self.on_head("publish", publish))
+            figures.append(self.on_head("publish", [*publish, *(["--no-deltas"] if version == "p1" else [])]))
         return figures
 
     def adopt(self, node: Node, version: str) -> None:
