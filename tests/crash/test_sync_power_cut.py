@@ -1,0 +1,129 @@
+"""The power goes while a sync writes: every path is old or new, and the next sync converges. And the test can fail."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sis.errors import SisError
+from sis.system import process
+from sis.system.beneath import Beneath
+from tests.crash.power_cuts import Recorded, mounted, record
+from tests.crash.test_sync_kill import must_be_old_or_new, states
+from tests.sync_trees import Bench, make_bench, make_tree, rsync_differences
+
+pytestmark = pytest.mark.root
+
+CUTS = 30
+SECONDS = 25.0
+LEAST_CUTS = 8
+DISK_BYTES = 64 << 20
+WORST = "noauto_da_alloc,commit=1"
+"""ext4 without the favours it does to programs that rename without fsync; its journal goes ahead of their data."""
+
+
+def made(tmp_path: Path) -> tuple[Bench, Path, Path, Path]:
+    """A store with two versions, their trees, and a disk whose root is equal to the first."""
+    trees = [make_tree(tmp_path / str(number), files=40, seed=number) for number in (1, 2)]
+    (trees[0] / "etc/swap").write_text("was a file")
+    (trees[1] / "etc/swap").mkdir()
+    bench = make_bench(tmp_path, root=tmp_path / "nowhere")
+    for tree in trees:
+        bench.commit(tree)
+    disk = tmp_path / "disk.img"
+    with disk.open("wb") as file:
+        file.truncate(DISK_BYTES)
+    process.run(["mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", disk])
+    with mounted(disk, tmp_path / "first") as mount:
+        held(bench, mount).sync("image@1")
+    return bench, disk, trees[0], trees[1]
+
+
+def held(bench: Bench, mount: Path) -> Bench:
+    """The bench with root and state on a mounted disk, as on a node."""
+    (mount / "root").mkdir(exist_ok=True)
+    (mount / "root").chmod(0o755)
+    return Bench(bench.store, mount / "root", mount / "state", bench.policy)
+
+
+def upgraded(bench: Bench, disk: Path, folder: Path) -> Recorded:
+    return record(disk, folder, lambda mount: held(bench, mount).sync("image@2") and None, options=WORST)
+
+
+@contextlib.contextmanager
+def booted(bench: Bench, folder: Path, disk: bytearray) -> Iterator[Bench]:
+    """The bench on a disk as the cut left it: mounting replays the journal, as the next boot does."""
+    # A name of its own each time: a loop device that is still being let go of would show what it remembers.
+    path = Path(tempfile.mkstemp(dir=folder, suffix=".img")[1])
+    path.write_bytes(disk)
+    with mounted(path, folder / "cut") as mount:
+        yield held(bench, mount)
+    path.unlink()
+
+
+@pytest.fixture
+def fast() -> Iterator[Path]:
+    """A folder in memory: a cut costs a copy of the disk and a mount."""
+    folder = Path("/dev/shm") / f"sis-cuts-{os.getpid()}"
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.timeout(240)
+def test_a_cut_anywhere_leaves_old_or_new_and_the_next_sync_converges(tmp_path: Path, fast: Path) -> None:
+    bench, disk, old, new = made(tmp_path)
+    recorded = upgraded(bench, disk, fast / "run")
+    flushes = sum(event.data is None for event in recorded.events)
+    assert flushes >= 3
+    rng = random.Random(4)
+    deadline = time.monotonic() + SECONDS
+    cuts = 0
+    before, after = states(old), states(new)
+    points = [len(recorded.events), *(rng.randrange(len(recorded.events)) for _ in range(CUTS))]
+    for at in points:
+        if cuts >= LEAST_CUTS and time.monotonic() > deadline:
+            break
+        try:
+            with booted(bench, fast, recorded.after_cut(at, random.Random(at))) as here:
+                must_be_old_or_new(here.root, before, after)
+                assert here.sync("image@2").in_sync
+                assert rsync_differences(new, here.root) == []
+                assert here.sync("image@2").changes == ()
+                assert not (here.root / ".sis-stage").exists()
+        except (AssertionError, SisError) as error:
+            raise AssertionError(f"cut before event {at} of {len(recorded.events)}: {error}") from error
+        cuts += 1
+    print(f"{cuts} cuts over {len(recorded.events)} events with {flushes} flushes")
+
+
+@pytest.mark.timeout(240)
+def test_a_sync_that_does_not_flush_is_caught(tmp_path: Path, fast: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same with every fsync taken out: were this to pass, the test above would prove nothing."""
+    bench, disk, old, new = made(tmp_path)
+
+    def upgrade(mount: Path) -> None:
+        held(bench, mount).sync("image@2")
+        time.sleep(3)  # the journal is written meanwhile, the data is not
+        os.sync()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", lambda _: None)
+        patched.setattr(Beneath, "sync_filesystem", lambda *_: None)
+        recorded = record(disk, fast / "run", upgrade, options=WORST)
+    before, after = states(old), states(new)
+    for at in range(len(recorded.events), 0, -1):
+        try:
+            with booted(bench, fast, recorded.after_cut(at, random.Random(at))) as here:
+                must_be_old_or_new(here.root, before, after)
+        except (AssertionError, SisError):
+            return
+    pytest.fail("no cut found that nothing is flushed")
