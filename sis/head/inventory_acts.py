@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,11 @@ from typing import Annotated, Literal
 import msgspec
 
 from sis.errors import UsageFault
-from sis.head import applied
-from sis.head.renders import load_layout
-from sis.image import reference
-from sis.image.store import LocalStore
 from sis.inventory import naming
 from sis.inventory.db import Inventory
 from sis.inventory.intent import Done, Intent
 from sis.inventory.model import Assignment, Interface, NewNode, SettingChange
-from sis.inventory.names import check_mac, expand, fold
+from sis.inventory.names import NAME, check_mac, expand, fold
 from sis.inventory.naming import Template
 from sis.inventory.nodes import FREE
 from sis.inventory.settings_words import Checks, change_of, one_each
@@ -160,8 +155,10 @@ def accept(state: Path, inventory: Inventory, asked: Accept) -> Changed:
 
 
 def target_of(asked: Accept) -> str:
-    """What an acceptance is told to be about in the audit log."""
-    return fold(name for name in asked.machines.values() if name)
+    """What an acceptance is told to be about in the audit log; what can be no node's name stands there as it came."""
+    names = [name for name in asked.machines.values() if name]
+    sound = [name for name in names if NAME.fullmatch(name)]
+    return ",".join(([fold(sound)] if sound else []) + [name for name in names if name not in sound])
 
 
 def reject(inventory: Inventory, asked: Reject) -> Rejected:
@@ -231,7 +228,13 @@ def delete(state: Path, inventory: Inventory, asked: DeleteNodes) -> Deleted:
 
 def intent(state: Path, inventory: Inventory) -> Intent:
     """Changes of what is wanted; a cluster file changed by them is remembered as the one applied last."""
-    return Intent(inventory, functools.partial(applied.keep_cluster, state))
+
+    def kept(path: Path, raw: bytes) -> None:
+        from sis.head import applied
+
+        applied.keep_cluster(state, path, raw)
+
+    return Intent(inventory, kept)
 
 
 def checks(state: Path) -> Checks:
@@ -241,6 +244,9 @@ def checks(state: Path) -> Checks:
 
 def image_of(state: Path, text: str) -> tuple[str, str]:
     """Name and selector of an image that is there. Raises NotFound with near names, UsageFault."""
+    from sis.image import reference
+    from sis.image.store import LocalStore
+
     wanted = reference.parse(text)
     reference.resolve(LocalStore(state / "store"), wanted)
     name, _, selector = str(wanted).partition("@")
@@ -272,6 +278,8 @@ def network_of(inventory: Inventory, name: str | None) -> str | None:
 
 
 def _layout(state: Path, name: str) -> None:
+    from sis.head.renders import load_layout
+
     load_layout(state, name)
 
 
