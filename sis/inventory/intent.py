@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Connection
 
 from sis.errors import SisError
 from sis.inventory import changes, cluster_file, naming, settings
-from sis.inventory.cluster import bring_in
-from sis.inventory.cluster_edit import Edit
 from sis.inventory.cluster_file import Read
 from sis.inventory.db import Inventory
 from sis.inventory.discoveries import strangers
 from sis.inventory.model import NewNode, Node, SettingChange
 from sis.inventory.naming import NamedBy, Proposal, Template
 from sis.inventory.nodes import Change, add_nodes, delete_nodes, load, rewrite_nodes
-from sis.spec import cluster as cluster_spec
+
+if TYPE_CHECKING:
+    from sis.inventory.cluster_edit import Edit
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ class Intent:
             removed = delete_nodes(connection, names)
             settings.touch(connection)
             if file is not None:
+                from sis.inventory.cluster_edit import Edit
+
                 edit = Edit(file.raw, str(file.path))
                 edit.delete(edit.names.intersection(names))
                 self._write(connection, file, edit, (), dry_run=False)
@@ -105,12 +108,14 @@ class Intent:
             before = load(connection, names) if names else ()
             changes.refuse_stale(connection, before, expected)
             add_nodes(connection, new)
-            rewrite_nodes(connection, before, [change.of(node) for node in before])
+            rewritten = rewrite_nodes(connection, before, [change.of(node) for node in before])
             settings.touch(connection)
             added = load(connection, [node.name for node in new]) if new else ()
-            changed = load(connection, names) if names else ()
+            changed, lines = rewritten.nodes, rewritten.lines
             text = ""
             if file is not None:
+                from sis.inventory.cluster_edit import Edit
+
                 edit = Edit(file.raw, str(file.path))
                 known = [pair for pair in zip(before, changed, strict=True) if pair[0].name in edit.names]
                 edit.change([old for old, _ in known], [now for _, now in known])
@@ -119,9 +124,9 @@ class Intent:
                 text = self._write(connection, file, edit, free | {node.name for node in added}, dry_run=dry_run)
                 added = load(connection, [node.name for node in new]) if new else ()
                 changed = load(connection, names) if names else ()
+                lines = changes.differences(before, changed)
         blank = [Node(0, node.name, None, "", "") for node in added]
-        lines = (*changes.differences(blank, added), *changes.differences(before, changed))
-        return Done((*added, *changed), lines, text)
+        return Done((*added, *changed), (*changes.differences(blank, added), *lines), text)
 
     def _write(self, connection: Connection, file: Read, edit: Edit, free: Collection[str], *, dry_run: bool) -> str:
         """Bring an edited cluster file in and write it; returns the difference, "" when there is none."""
@@ -142,6 +147,9 @@ def _brought_in(connection: Connection, file: Read, raw: bytes, free: Collection
     What the file comes to must be what was asked for: else SisError. `free` are nodes whose profiles or whole
     definition are new: for them the file's profiles and defaults count where nothing else was asked.
     """
+    from sis.inventory.cluster import bring_in
+    from sis.spec import cluster as cluster_spec
+
     asked = {node.name: node for node in load(connection)}
     bring_in(connection, cluster_spec.parse(raw, str(file.path)))
     now = {node.name: node for node in load(connection)}

@@ -123,7 +123,7 @@ class _Groups(GroupResolver):  # type: ignore[misc]
         super().__init__(source)
         self._known = groups
 
-    def group_nodes(self, group: str, namespace: str | None = None) -> list[str]:
+    def group_nodes(self, group: str, namespace: str | None = None) -> list[str]:  # noqa: ARG002  # ClusterShell's
         if group not in self._known:
             raise NotFound.of("group", group, self._known)
         return [runs(self._known[group])]

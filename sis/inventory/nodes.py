@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from sis.errors import NotFound, SisError, UsageFault
 from sis.inventory import changes, schema, selectors, settings
 from sis.inventory.clock import now
 from sis.inventory.database import Database
-from sis.inventory.model import Arming, Assignment, Interface, Network, NewNode, Node, NodeState
+from sis.inventory.model import Arming, Assignment, Interface, Network, NewNode, Node, NodeState, SettingChange
 from sis.inventory.names import (
     check_address,
     check_group,
@@ -75,6 +76,14 @@ class Change:
             site = {name: value for name, value in {**(merged.pop("vars", {})), **self.vars}.items() if value}
             merged.update({"vars": site} if site else {})
         return merged
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """Nodes as they are after a change, in the order given, and what became what."""
+
+    nodes: tuple[Node, ...]
+    lines: tuple[SettingChange, ...]
 
 
 def _named(item: Any) -> Any:
@@ -157,9 +166,9 @@ class Nodes:
         with self._database.write() as connection:
             before = load(connection, names)
             changes.refuse_stale(connection, before, expected or {})
-            rewrite_nodes(connection, before, [change.of(node) for node in before])
+            done = rewrite_nodes(connection, before, [change.of(node) for node in before])
             settings.touch(connection)
-            return load(connection, names)
+            return done.nodes
 
     def preview(self, new: Sequence[NewNode]) -> tuple[Node, ...]:
         """What `add` would make, without making it. Raises what `add` raises."""
@@ -170,8 +179,7 @@ class Nodes:
     def preview_change(self, nodes: Sequence[Node], change: Change) -> tuple[Node, ...]:
         """What `change` would make of nodes, without making it."""
         with self._database.trial() as connection:
-            rewrite_nodes(connection, nodes, [change.of(node) for node in nodes])
-            return load(connection, [node.name for node in nodes])
+            return rewrite_nodes(connection, nodes, [change.of(node) for node in nodes]).nodes
 
     def delete(self, names: Collection[str]) -> int:
         """Remove nodes with every trace of them. Their ids are never used again."""
@@ -203,23 +211,25 @@ def load(connection: Connection, names: Collection[str] | None = None) -> tuple[
     nodes = schema.nodes
     chosen = nodes.c.name.in_(list(names)) if few and names is not None else sa.true()
     interfaces: dict[int, list[Interface]] = defaultdict(list)
-    for row in connection.execute(
-        sa.select(schema.interfaces, schema.networks.c.name.label("network"))
-        .join_from(schema.interfaces, nodes, nodes.c.id == schema.interfaces.c.node_id)
-        .outerjoin(schema.networks, schema.networks.c.id == schema.interfaces.c.network_id)
+    wire = schema.interfaces.c
+    for node_id, name, mac, address, network, data in connection.execute(
+        sa.select(wire.node_id, wire.name, wire.mac, wire.address, schema.networks.c.name, sa.cast(wire.data, sa.Text))
+        .join_from(schema.interfaces, nodes, nodes.c.id == wire.node_id)
+        .outerjoin(schema.networks, schema.networks.c.id == wire.network_id)
         .where(chosen)
-        .order_by(schema.interfaces.c.node_id, schema.interfaces.c.position)
-    ):
-        interfaces[row.node_id].append(Interface(row.name, row.mac, row.address, row.network, row.data))
+        .order_by(wire.node_id, wire.position)
+    ).all():
+        said = json.loads(data) if data != "{}" else {}
+        interfaces[node_id].append(Interface(name, mac, address, network, said))
     groups: dict[int, list[str]] = defaultdict(list)
-    for row in connection.execute(
+    for node_id, group in connection.execute(
         sa.select(schema.memberships.c.node_id, schema.groups.c.name)
         .join_from(schema.memberships, schema.groups)
         .join(nodes, nodes.c.id == schema.memberships.c.node_id)
         .where(chosen)
         .order_by(schema.groups.c.name)
-    ):
-        groups[row.node_id].append(row.name)
+    ).all():
+        groups[node_id].append(group)
     rows = connection.execute(
         sa.select(
             *(
@@ -243,7 +253,7 @@ def load(connection: Connection, names: Collection[str] | None = None) -> tuple[
         .outerjoin(schema.holds, schema.holds.c.node_id == nodes.c.id)
         .outerjoin(schema.states)
         .where(chosen)
-    )
+    ).all()
     found = [
         Node(
             id=row.id,
@@ -334,7 +344,7 @@ def add_nodes(connection: Connection, new: Sequence[NewNode]) -> None:
     _sign(connection, ids, changes.record(connection, "add", ids, changes.differences(blank, made)))
 
 
-def rewrite_nodes(connection: Connection, before: Sequence[Node], after: Sequence[NewNode]) -> None:
+def rewrite_nodes(connection: Connection, before: Sequence[Node], after: Sequence[NewNode]) -> Rewritten:
     """Make defined nodes what `after` says, in the same order as `before`; only what differs is touched."""
     ids = {node.name: node.id for node in before}
     pairs = list(zip(before, after, strict=True))
@@ -361,11 +371,25 @@ def rewrite_nodes(connection: Connection, before: Sequence[Node], after: Sequenc
     delete_of(connection, schema.memberships, [ids[name] for name in regrouped])
     _join(connection, ids, regrouped)
     drop_empty_groups(connection)
-    made = [replace(new, interfaces=settled.get(new.name, new.interfaces)) for _, new in pairs]
+    made = [replace(new, interfaces=settled[new.name]) if new.name in settled else new for _, new in pairs]
     lines = changes.differences(before, made)
     touched = {old.name: old.id for (old, _), new in zip(pairs, made, strict=True) if differs(old, new)}
+    version = 0
     if touched:
-        _sign(connection, touched, changes.record(connection, "change", touched, lines))
+        version = changes.record(connection, "change", touched, lines)
+        _sign(connection, touched, version)
+    return Rewritten(
+        tuple(_made(old, new, version) if old.name in touched else old for old, new in zip(before, made, strict=True)),
+        lines,
+    )
+
+
+def _made(old: Node, new: NewNode, version: int) -> Node:
+    groups = tuple(sorted(new.groups))
+    profile = dict(new.profile)
+    return replace(
+        old, interfaces=new.interfaces, groups=groups, assignment=new.assignment, profile=profile, version=version
+    )
 
 
 def delete_nodes(connection: Connection, names: Collection[str]) -> int:
@@ -421,6 +445,8 @@ def _settle(
     connection: Connection, wanted: Mapping[str, Sequence[Interface]]
 ) -> tuple[dict[str, tuple[Interface, ...]], list[str]]:
     """Interfaces with MACs and addresses in their one form and free addresses filled in, and all that is wrong."""
+    if not wanted:
+        return {}, []
     networks = all_networks(connection)
     mac_owner: dict[str, str] = {}
     address_owner: dict[str, str] = {}
