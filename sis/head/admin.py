@@ -174,6 +174,9 @@ def _events(app: FastAPI, head: Head) -> None:
         limit: Limit = 200,
         node: NodeName = None,
         kind: Annotated[str, Query(max_length=128, description="Only these kinds, with commas between.")] = "",
+        latest: Annotated[
+            bool, Query(description="In the stream: of rows that come together only the last of a kind and node.")
+        ] = False,
     ) -> Response:
         """The stream: JSON, or (Accept: text/event-stream) server-sent events that go on after Last-Event-ID or since.
 
@@ -194,7 +197,7 @@ def _events(app: FastAPI, head: Head) -> None:
                 return busy
             place = since if since is not None else await to_thread.run_sync(stream.newest)
             return StreamingResponse(
-                head.live.frames(place, node=node, kinds=kinds),
+                head.live.frames(place, node=node, kinds=kinds, latest=latest),
                 media_type=EVENT_STREAM,
                 headers={"cache-control": "no-store", "x-accel-buffering": "no"},
             )

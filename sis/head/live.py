@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from functools import partial
 from itertools import takewhile
 
@@ -72,10 +72,13 @@ class Live:
                 log.warning("%s", fault.message)
             await asyncio.sleep(LOOK_EVERY_S)
 
-    async def frames(self, since: int, *, node: str | None = None, kinds: Collection[str] = ()) -> AsyncIterator[bytes]:
+    async def frames(
+        self, since: int, *, node: str | None = None, kinds: Collection[str] = (), latest: bool = False
+    ) -> AsyncIterator[bytes]:
         """Server-sent events after row `since`; a heartbeat that carries the place reached when all is quiet.
 
-        A listener too far behind gets one `skipped` with the rows left out, then the backlog.
+        With `latest`, of rows that came together only the last of each kind and node. A listener too far behind gets
+        one `skipped` with the rows left out, then the backlog.
         """
         self.listeners += 1
         try:
@@ -93,7 +96,8 @@ class Live:
                 rows = await self._after(place)
                 if rows:
                     place = rows[-1][0].id
-                    wanted = b"".join(frame for row, frame in rows if _wanted(row, node, kinds))
+                    chosen = [each for each in rows if _wanted(each[0], node, kinds)]
+                    wanted = b"".join(frame for _, frame in (_latest(chosen) if latest else chosen))
                     if wanted:
                         yield wanted
                 elif not await self._growth(place):
@@ -145,6 +149,12 @@ class Live:
 
 def _wanted(row: Occurrence, node: str | None, kinds: Collection[str]) -> bool:
     return (node is None or row.node == node) and (not kinds or row.kind in kinds)
+
+
+def _latest(rows: Sequence[tuple[Occurrence, bytes]]) -> list[tuple[Occurrence, bytes]]:
+    """Of rows of one kind and node the last, in the order of the rows."""
+    newest = {(row.kind, row.node, row.subject if row.node is None else ""): at for at, (row, _) in enumerate(rows)}
+    return [rows[at] for at in sorted(newest.values())]
 
 
 def _frame(row: Occurrence) -> bytes:

@@ -1,4 +1,4 @@
-"""The cluster map: a tile a node, by group or by state, live."""
+"""The cluster map: a tile a node, by group, rack or state, live."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from starlette.responses import Response
 from sis.head.pages.frame import Console
 from sis.head.pages.shown import LOOKS
 from sis.head.who import Actor
+from sis.inventory.names import natural_key
 from sis.inventory.overview import Tile
 
 if TYPE_CHECKING:
@@ -45,12 +46,13 @@ def add_routes(app: FastAPI, head: Head, console: Console) -> None:
 
 
 def grouped(tiles: Sequence[Tile], by: str) -> list[tuple[str, list[Tile]]]:
-    """Tiles under a heading each: their first group, or their state (troubled ones first)."""
+    """Tiles under a heading each: their first group, their group rack…, or their state (troubled ones first)."""
     found: dict[str, list[Tile]] = {}
     if by == "state":
         for state in LOOKS:
             found[state] = [tile for tile in tiles if tile.state == state]
         return [(name, members) for name, members in found.items() if members]
     for tile in tiles:
-        found.setdefault(tile.groups[0] if tile.groups else "", []).append(tile)
-    return sorted(found.items(), key=lambda each: (not each[0], each[0]))
+        groups = [group for group in tile.groups if group.startswith("rack")] if by == "rack" else tile.groups
+        found.setdefault(groups[0] if groups else "", []).append(tile)
+    return sorted(found.items(), key=lambda each: (not each[0], natural_key(each[0])))

@@ -43,6 +43,7 @@ NAVIGATION = (
     ("/events", "Events", "view"),
     ("/wizard", "Wizard", "view"),
     ("/audit", "Audit", "admin"),
+    ("/settings", "Settings", "admin"),
 )
 """The pages of the head line: path, name, and the least role that sees it."""
 

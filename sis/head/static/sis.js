@@ -6,6 +6,7 @@ const sign = document.getElementById("live");
 
 function follow(kinds, node, each) {
   const query = new URLSearchParams({ since: main.dataset.since });
+  if (main.dataset.latest) query.set("latest", "true");
   if (kinds.length) query.set("kind", kinds.join(","));
   if (node) query.set("node", node);
   const source = new EventSource("/api/v1/events?" + query);
@@ -49,9 +50,33 @@ function liveMap() {
     }
     waiting.clear();
   };
+  filterTiles();
   follow(["state"], "", (row) => {
     if (waiting.size === 0) requestAnimationFrame(paint);
     waiting.set(row.node, row);
+  });
+}
+
+// What is typed hides the tiles that neither have it in their name nor are in a state that begins with it.
+function filterTiles() {
+  const field = document.getElementById("filter");
+  const told = document.getElementById("filtered");
+  field.closest(".scripted").hidden = false;
+  field.addEventListener("input", () => {
+    const wanted = field.value.trim().toLowerCase();
+    let shown = 0;
+    for (const rack of document.querySelectorAll(".rack")) {
+      let here = 0;
+      for (const tile of rack.querySelectorAll(".tile")) {
+        const name = tile.id.slice(2);
+        const fits = !wanted || name.includes(wanted) || tile.dataset.at.startsWith(wanted);
+        tile.hidden = !fits;
+        if (fits) here += 1;
+      }
+      rack.hidden = here === 0;
+      shown += here;
+    }
+    told.textContent = wanted ? shown + " shown" : "";
   });
 }
 
