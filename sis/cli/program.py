@@ -34,7 +34,7 @@ class Program(click.Group):
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         program = prog_name or self.name or "sis"
-        # A list of 5,000 nodes is some 300,000 small objects and no garbage: looking for cycles took a fifth of the time.
+        # A list of 5,000 nodes is some 300,000 small objects, no garbage: looking for cycles took a fifth of its time.
         gc.set_threshold(100_000, 20, 20)
         try:
             code = super().main(args, program, complete_var, standalone_mode=False, **extra)
