@@ -210,7 +210,7 @@ def _lines(value: object) -> object:
 _LINES = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
 
 
-_NO_BOOT, _NO_ACCOUNTS, _NO_ENVIRONMENT = BootSpec(), AccountsSpec(), EnvironmentSpec()
+_NO_BOOT, _NO_ACCOUNTS, _NO_ENVIRONMENT, _NO_HEALTH = BootSpec(), AccountsSpec(), EnvironmentSpec(), HealthSpec()
 """Said once for all: pydantic copies a default, and whatever is in it, for each of thousands of entries."""
 
 
@@ -234,7 +234,7 @@ class Settings(Spec):
     kernel_cmdline: Text = ""
     boot: BootSpec = Field(default_factory=lambda: _NO_BOOT)
     resync: Literal["nightly", "hourly", "off"] = "nightly"
-    health: HealthSpec = HealthSpec()
+    health: HealthSpec = Field(default_factory=lambda: _NO_HEALTH)
     windows: tuple[WindowText, ...] = ()
     root_authorized_keys: tuple[Text, ...] = ()
     mounts: tuple[MountSpec, ...] = ()
