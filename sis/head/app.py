@@ -14,8 +14,8 @@ from starlette.responses import PlainTextResponse, Response
 from sis import __version__
 from sis.errors import NotFound
 from sis.head import admin, boot, metrics, node_calls, openapi, pages, rollouts_api
-from sis.head.ahead import AskedAnew
 from sis.head.admission import BULK, Admission, Admitted
+from sis.head.ahead import AskedAnew
 from sis.head.answers import answer_faults, fault
 from sis.head.calls import Calls
 from sis.head.deltas import DeltaMaker

@@ -235,7 +235,7 @@ class HttpStore(DocumentStore):
 
         Returns how many failures that makes: a server that says when to come back has not failed, for a long while.
         """
-        if isinstance(error, _Retry) and error.after_s is not None and self._told_to_wait < TOLD_TO_WAIT_MAX:
+        if isinstance(error, _Retry) and error.after_s and self._told_to_wait < TOLD_TO_WAIT_MAX:
             self._told_to_wait += 1
             time.sleep(min(error.after_s, RETRY_AFTER_MAX_S) * random.uniform(1.0, 1.2))
             return failures - 1
