@@ -14,7 +14,7 @@ from typing import Literal
 import pytest
 
 from sis.netboot import installer, ipxe, tftp
-from sis.netboot.dnsmasq import BootNetwork, Lease
+from sis.netboot.dnsmasq import BIOS_LOADER, BootNetwork, Lease
 from sis.system import process
 from tests.vm.lab import Firmware, Lab, Node, leftovers
 
@@ -292,3 +292,19 @@ def test_uefi_firmware_boots_by_http(marker_disks: dict[str, Path]) -> None:
         node.wait_console("DISK BOOTED", 30)
         assert "GET /boot/loader/snponly.efi" in site.http_log.read_text()
         assert "snponly.efi" not in site.dhcp_log.read_text()
+
+
+def test_bios_firmware_gets_our_loader_by_tftp(marker_disks: dict[str, Path]) -> None:
+    """QEMU's only BIOS PXE is iPXE, which is served at once; here it fetches what other firmware is told to."""
+    with Lab() as lab:
+        site = Site(lab)
+        fetch = f"dhcp && chain tftp://{lab.address}/{BIOS_LOADER}"
+        options = ["-kernel", "/usr/lib/ipxe/ipxe.lkrn", "-append", fetch]
+        node = lab.node("n001", firmware="bios", memory_mb=512, disks=[marker_disks["bios"]], options=options)
+        site.answer(node, ipxe.Local("n001"))
+        node.power_on()
+        node.wait_console(rf"{BIOS_LOADER}\.\.\. ok", BOOT_S)
+        node.wait_console("iPXE initialising devices", 30)
+        node.wait_console("sis: n001 boots from its disk", 60)
+        node.wait_console("DISK BOOTED", 30)
+        assert f"sent {site.state}/run/tftp/{BIOS_LOADER} to 10.77.0.11" in site.dhcp_log.read_text()
