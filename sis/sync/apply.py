@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -18,10 +17,15 @@ from sis.system.beneath import Beneath
 
 
 class Applied(NamedTuple):
-    """What came of it: the lstat of every path placed, taken right after; and directories that could not be removed
-    because something new was in them."""
+    """What came of it.
+
+    placed     the lstat of every path placed, taken right after
+    made       the lstat of what came into place with a new directory, taken before
+    not_empty  directories that could not be removed because something new was in them
+    """
 
     placed: Mapping[bytes, Row]
+    made: Mapping[bytes, Row]
     not_empty: tuple[bytes, ...]
 
 
@@ -41,6 +45,7 @@ class _Applying:
         self.placed: dict[bytes, Row] = {}
         self.not_empty: list[bytes] = []
         self.do: Mapping[str, Callable[[Step], None]] = {
+            "tree": self._tree,
             "directory": self._directory,
             "place": self._place,
             "link": self._link,
@@ -61,11 +66,15 @@ class _Applying:
             if step.verb == "mtime":
                 self._mtime(step)
         self._barrier()
-        return Applied(self.placed, tuple(self.not_empty))
+        return Applied(self.placed, self.stage.made, tuple(self.not_empty))
 
     def _barrier(self, _step: Step | None = None) -> None:
         for area in self.areas:
             self.tree.sync_filesystem(area.mount)
+
+    def _tree(self, step: Step) -> None:
+        self.tree.rename(self.stage.path_of_tree(_entry(step)), step.path)
+        self._note(step.path)
 
     def _directory(self, step: Step) -> None:
         entry = _entry(step)
@@ -130,17 +139,18 @@ class _Applying:
         self.placed[path] = row_of(self.tree.lstat(path))
 
 
-def is_as_desired(found: os.stat_result, entry: Entry, *, mtime: bool) -> bool:
+def is_as_desired(row: Row, entry: Entry, *, mtime: bool) -> bool:
     """Whether what lstat tells fits an entry (content and xattrs it does not tell)."""
-    if stat.S_IFMT(found.st_mode) != _FORMATS[entry.kind]:
+    _, _, size, mtime_ns, _, mode, uid, gid = row
+    if stat.S_IFMT(mode) != _FORMATS[entry.kind]:
         return False
-    if entry.kind is not Kind.SYMLINK and stat.S_IMODE(found.st_mode) != entry.mode:
+    if entry.kind is not Kind.SYMLINK and stat.S_IMODE(mode) != entry.mode:
         return False
-    if (found.st_uid, found.st_gid) != (entry.uid, entry.gid):
+    if uid != entry.uid or gid != entry.gid:
         return False
-    if entry.kind is Kind.FILE and found.st_size != entry.size:
+    if entry.kind is Kind.FILE and size != entry.size:
         return False
-    return not mtime or entry.mtime_ns in (found.st_mtime_ns, ANY_MTIME)
+    return not mtime or entry.mtime_ns in (mtime_ns, ANY_MTIME)
 
 
 _FORMATS = {

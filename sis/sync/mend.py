@@ -71,7 +71,7 @@ def make_equal(
         plan = _plan(tree, want, survey, source, by_delta)
     with Stage(tree, survey.observed, _progress(plan, observe)) as stage:
         with explained("preparing the staging directory"):
-            stage.keep_only(plan.files)
+            stage.keep_only(plan.files, plan.trees)
             must_fit(tree, plan.needs, stage)
         if plan.is_empty:
             stage.discard()
@@ -140,6 +140,7 @@ def _make_ready(stage: Stage, plan: Plan, want: DesiredTree, source: ChunkSource
     """
     fetching = None
     try:
+        stage.prepare_trees(plan.trees)
         stage.make(plan.files, want.blobs)
         if stage.missing and by_delta is not None:
             with contextlib.closing(by_delta.make(stage.missing)) as made:
@@ -150,6 +151,7 @@ def _make_ready(stage: Stage, plan: Plan, want: DesiredTree, source: ChunkSource
             with contextlib.closing(iter(fetching)) as arrived:
                 for digest, data in arrived:
                     stage.put(digest, data)
+        stage.complete_trees(plan.trees)
     except OSError as error:
         if error.errno in _OUT_OF_ROOM:
             with contextlib.suppress(OSError):

@@ -26,7 +26,7 @@ _KERNEL_PREFIXES = (b"boot/vmlinu", b"boot/init")
 _REBOOT_PREFIXES = (*_KERNEL_PREFIXES, b"usr/lib/systemd/systemd", b"lib/systemd/systemd")
 _REBOOT_NAMES = (b"libc.so.6", b"ld-linux-x86-64.so.2", b"ld-linux-aarch64.so.1")
 
-Verb = Literal["directory", "place", "link", "metadata", "remove", "mtime", "barrier"]
+Verb = Literal["tree", "directory", "place", "link", "metadata", "remove", "mtime", "barrier"]
 
 
 class Source(NamedTuple):
@@ -45,15 +45,34 @@ class Part(NamedTuple):
 
 
 class NewFile(NamedTuple):
-    """A file to be made ready beside the tree before anything is changed."""
+    """A file to be made ready beside the tree before anything is changed.
+
+    `tree` is the path of the new directory it is made ready in; b"" for a file that goes where a directory is already.
+    """
 
     entry: Entry
     parts: tuple[Part, ...]
+    tree: bytes = b""
+
+
+class NewTree(NamedTuple):
+    """A directory that is not there yet, made ready with all that is to be in it and moved into place in one step.
+
+    directories  the inner ones, parents first; itself is not among them
+    specials     symlinks, devices and FIFOs
+    links        (a further name, the path its inode is made at): both in new trees
+    """
+
+    entry: Entry
+    directories: tuple[Entry, ...]
+    specials: tuple[Entry, ...]
+    links: tuple[tuple[Entry, bytes], ...]
 
 
 class Step(NamedTuple):
     """One change of the tree.
 
+    tree       move a directory made ready, with all that is in it, to its path
     directory  make a directory (or give one its metadata)
     place      move a file made ready, or a new symlink, device or FIFO, to its path
     link       make the path a name of the inode at `leader`
@@ -87,6 +106,7 @@ class Plan:
 
     changes: tuple[Change, ...]
     files: tuple[NewFile, ...]
+    trees: tuple[NewTree, ...]
     steps: tuple[Step, ...]
     needs: tuple[Need, ...]
     to_fetch: frozenset[bytes]
@@ -130,14 +150,17 @@ def make_plan(
     stored_bytes: Callable[[bytes], int],
 ) -> Plan:
     """Plan what `comparison` found to do. `stored_bytes` tells what fetching a chunk costs."""
-    files = tuple(_new_file(difference, local) for difference in files_to_make(comparison))
+    tree_of = _tree_of(comparison)
+    making = files_to_make(comparison)
+    files = tuple(_new_file(each, local, tree_of.get(_parent(each.path), b"")) for each in making)
     to_fetch = _to_fetch(files, blobs)
-    steps = tuple(_steps(want, observed, comparison, rules))
+    steps = tuple(_steps(want, observed, comparison, rules, tree_of))
     changes = tuple(_changes(comparison, files, to_fetch, stored_bytes))
     touched = [difference.path for difference in comparison.to_do]
     return Plan(
         changes=changes,
         files=files,
+        trees=tuple(_trees(comparison, tree_of)),
         steps=steps,
         needs=tuple(_needs(observed, comparison, files)),
         to_fetch=to_fetch,
@@ -170,7 +193,7 @@ def _needs_new_inode(difference: Difference) -> bool:
 # Content.
 
 
-def _new_file(difference: Difference, local: LocalContent) -> NewFile:
+def _new_file(difference: Difference, local: LocalContent, tree: bytes) -> NewFile:
     entry = difference.want
     assert entry is not None
     in_place = local.in_place.get(entry.path, {})
@@ -184,7 +207,7 @@ def _new_file(difference: Difference, local: LocalContent) -> NewFile:
             source = Source(entry.path, offset) if offset is not None else local.anywhere.get(digest)
         parts.append(Part(at, chunk, source))
         at += chunk.size_bytes
-    return NewFile(entry, tuple(parts))
+    return NewFile(entry, tuple(parts), tree)
 
 
 def _to_fetch(files: Iterable[NewFile], blobs: Mapping[bytes, bytes]) -> frozenset[bytes]:
@@ -196,10 +219,65 @@ def _to_fetch(files: Iterable[NewFile], blobs: Mapping[bytes, bytes]) -> frozens
     )
 
 
+# New directories.
+
+
+def _parent(path: bytes) -> bytes:
+    return path.rpartition(b"/")[0]
+
+
+def _tree_of(comparison: Comparison) -> dict[bytes, bytes]:
+    """Of every directory that is not there yet: the topmost new directory it is in, itself perhaps."""
+    tree_of: dict[bytes, bytes] = {}
+    for difference in comparison.to_do:
+        want = difference.want
+        if want is not None and want.kind is Kind.DIR and difference.found is None:
+            tree_of[want.path] = tree_of.get(_parent(want.path), want.path)
+    return tree_of
+
+
+def _is_in_tree(difference: Difference, comparison: Comparison, tree_of: Mapping[bytes, bytes]) -> bool:
+    """Whether a path comes into being with a new directory; a name for an inode made elsewhere is linked after."""
+    if _parent(difference.path) not in tree_of:
+        return False
+    leader = comparison.leader_of.get(difference.path)
+    return leader is None or _parent(leader) in tree_of
+
+
+def _trees(comparison: Comparison, tree_of: Mapping[bytes, bytes]) -> Iterator[NewTree]:
+    roots: dict[bytes, Entry] = {}
+    directories: dict[bytes, list[Entry]] = {}
+    specials: dict[bytes, list[Entry]] = {}
+    links: dict[bytes, list[tuple[Entry, bytes]]] = {}
+    for difference in comparison.to_do:
+        path, want = difference.path, difference.want
+        if tree_of.get(path) == path and want is not None:
+            roots[path] = want
+        elif want is not None and _is_in_tree(difference, comparison, tree_of):
+            root = tree_of[_parent(path)]
+            leader = comparison.leader_of.get(path)
+            if want.kind is Kind.DIR:
+                directories.setdefault(root, []).append(want)
+            elif leader is not None:
+                links.setdefault(root, []).append((want, leader))
+            elif want.kind is not Kind.FILE:
+                specials.setdefault(root, []).append(want)
+    for path, entry in roots.items():
+        yield NewTree(
+            entry, tuple(directories.get(path, ())), tuple(specials.get(path, ())), tuple(links.get(path, ()))
+        )
+
+
 # Order.
 
 
-def _steps(want: Mapping[bytes, Entry], observed: Observed, comparison: Comparison, rules: Rules) -> Iterator[Step]:
+def _steps(
+    want: Mapping[bytes, Entry],
+    observed: Observed,
+    comparison: Comparison,
+    rules: Rules,
+    tree_of: Mapping[bytes, bytes],
+) -> Iterator[Step]:
     if not comparison.to_do:
         return
     replaced = tuple(
@@ -217,6 +295,11 @@ def _steps(want: Mapping[bytes, Entry], observed: Observed, comparison: Comparis
             step = Step("remove", path, is_directory=_was_directory(difference))
             phases[8 if is_boot(path) else 4].append(step)
             continue
+        if tree_of.get(path) == path:
+            phases[6 if is_boot(path + b"/") else 1].append(Step("tree", path, difference.want))
+            continue
+        if _is_in_tree(difference, comparison, tree_of):
+            continue
         step = _step(difference, comparison.leader_of.get(path))
         leader = comparison.leader_of.get(path, path)
         if is_boot(path) or leader in boot_groups or is_boot(leader):
@@ -233,7 +316,7 @@ def _steps(want: Mapping[bytes, Entry], observed: Observed, comparison: Comparis
     if boot_removals:
         yield Step("barrier")
         yield from boot_removals
-    yield from _directory_times(want, observed, comparison, rules)
+    yield from _directory_times(want, observed, comparison, rules, tree_of)
 
 
 def _step(difference: Difference, leader: bytes | None) -> Step:
@@ -267,11 +350,20 @@ def _boot_phase(step: Step) -> int:
 
 
 def _directory_times(
-    want: Mapping[bytes, Entry], observed: Observed, comparison: Comparison, rules: Rules
+    want: Mapping[bytes, Entry],
+    observed: Observed,
+    comparison: Comparison,
+    rules: Rules,
+    tree_of: Mapping[bytes, bytes],
 ) -> Iterator[Step]:
-    """The time of every directory that is new, differs, or has had a name in it changed; children first."""
+    """The time of every directory that differs or has had a name in it changed, children first.
+
+    What is in a new tree has its time before it is moved.
+    """
     touched: set[bytes] = set()
     for difference in comparison.to_do:
+        if _is_in_tree(difference, comparison, tree_of):
+            continue
         if difference.want is not None and difference.want.kind is Kind.DIR:
             touched.add(difference.path)
         if difference.path != b".":

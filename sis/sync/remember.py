@@ -40,8 +40,13 @@ def remember(tree: Beneath, want: DesiredTree, survey: Survey, applied: Applied)
     now_ns = time.time_ns()
     rows = _verified_rows(want, survey)
     odd: list[bytes] = []
+    for path, row in applied.made.items():
+        if not is_as_desired(row, want.entries[path], mtime=True):
+            odd.append(path)
+        elif is_settled(row, now_ns):
+            rows[path] = row
     named_often = {path for paths in survey.observed.shared.values() for path in paths}
-    named_often.update(path for path in applied.placed if want.entries[path].link)
+    named_often.update(path for path in (*applied.placed, *applied.made) if want.entries[path].link)
     disturbed = {parent for change in survey.comparison.to_do for parent in parents_of(change.path)[:1]}
     disturbed.update(area.mount for area in survey.observed.areas)
     for path in {*applied.placed, *disturbed, *(named_often & rows.keys())}:
@@ -60,7 +65,7 @@ def remember(tree: Beneath, want: DesiredTree, survey: Survey, applied: Applied)
         assert known is not None
         moves = entry.kind is Kind.DIR or path in named_often
         is_same = row[:2] == known[:2] if moves else row == known
-        if not is_same or not is_as_desired(status, entry, mtime=holds_mtime):
+        if not is_same or not is_as_desired(row, entry, mtime=holds_mtime):
             odd.append(path)
         elif is_settled(row, now_ns):
             rows[path] = row

@@ -6,7 +6,9 @@ verifies is kept. One thread writes; where content comes from (this node, the la
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import os
 import stat
 from collections import OrderedDict
@@ -17,8 +19,9 @@ from blake3 import blake3
 
 from sis.image.codec import RUN_BYTES
 from sis.image.model import ANY_MTIME, HOLE, Entry, Kind
+from sis.sync.listing import Row, row_of
 from sis.sync.observe import Area, Observed, is_zero, run_matches
-from sis.sync.plan import NewFile, Part
+from sis.sync.plan import NewFile, NewTree, Part
 from sis.sync.rules import STAGE
 from sis.system.beneath import Beneath, set_metadata_of
 
@@ -46,6 +49,7 @@ class _Making:
     entry: Entry
     area: Area
     name: bytes
+    is_in_tree: bool
     is_created: bool = False
     is_resumed: bool = False
     missing: int = 0
@@ -64,6 +68,9 @@ class Stage:
         self._directories: dict[bytes, Beneath] = {}
         self._handles: OrderedDict[bytes, tuple[int, Area]] = OrderedDict()
         self._left_over: set[bytes] = set()
+        self._made: dict[bytes, Row] = {}
+        self._owner = (os.geteuid(), os.getegid())
+        self._plain_modes = frozenset(mode for mode in range(0o1000) if not mode & _umask())
         self._waiting: dict[bytes, list[tuple[_Making, int]]] = {}
         self._source: tuple[bytes, int] | None = None
 
@@ -81,9 +88,11 @@ class Stage:
 
     # The directories.
 
-    def keep_only(self, files: Iterable[NewFile]) -> None:
+    def keep_only(self, files: Iterable[NewFile], trees: Iterable[NewTree]) -> None:
         """Remove what earlier runs left and this one has no use for."""
-        wanted = {staged_name(file.entry) for file in files}
+        wanted = {_name_of(file) for file in files}
+        directories = {_tree_name(tree.entry.path) for tree in trees}
+        directories.update(_name_in(tree.entry.path, each.path) for tree in trees for each in tree.directories)
         for area in self.observed.areas:
             path = area.path(STAGE)
             try:
@@ -95,9 +104,12 @@ class Stage:
                     raise
                 self.tree.unlink(path)
                 continue
-            for name in names:
+            while names:
+                name = names.pop()
                 if name in wanted:
                     self._left_over.add(name)
+                elif name in directories and stat.S_ISDIR(self.tree.lstat(path + b"/" + name).st_mode):
+                    names += (name + b"/" + inner for inner in self.tree.names_in(path + b"/" + name))
                 else:
                     self.tree.remove_tree(path + b"/" + name)
 
@@ -109,18 +121,35 @@ class Stage:
 
     def present_bytes(self, area: Area) -> int:
         """Bytes of disk the files of an interrupted run already take on a file system."""
-        path = area.path(STAGE)
-        try:
-            names = self.tree.names_in(path)
-        except FileNotFoundError:
-            return 0
-        return sum(self.tree.lstat(path + b"/" + name).st_blocks * 512 for name in names)
+        pending = [area.path(STAGE)]
+        taken = 0
+        while pending:
+            path = pending.pop()
+            try:
+                names = self.tree.names_in(path)
+            except FileNotFoundError:
+                continue
+            for name in names:
+                status = self.tree.lstat(path + b"/" + name)
+                taken += status.st_blocks * 512
+                if stat.S_ISDIR(status.st_mode):
+                    pending.append(path + b"/" + name)
+        return taken
 
     def path_for(self, entry: Entry) -> bytes:
         """Where what is to be `entry.path` is made ready, as a path of the tree. Makes the staging directory."""
         area = self.observed.area_of(entry.path)
         self._directory(area)
         return area.path(STAGE) + b"/" + staged_name(entry)
+
+    def path_of_tree(self, entry: Entry) -> bytes:
+        """Where a new directory is made ready, as a path of the tree."""
+        return self.observed.area_of(entry.path).path(STAGE) + b"/" + _tree_name(entry.path)
+
+    @property
+    def made(self) -> Mapping[bytes, Row]:
+        """What is in new trees: its lstat once it was ready."""
+        return self._made
 
     def _directory(self, area: Area) -> Beneath:
         opened = self._directories.get(area.mount)
@@ -138,7 +167,7 @@ class Stage:
     def make(self, files: Iterable[NewFile], blobs: Mapping[bytes, bytes]) -> None:
         """Make ready all that needs no fetching; `missing` then says what does."""
         for file in files:
-            making = _Making(file.entry, self.observed.area_of(file.entry.path), staged_name(file.entry))
+            making = _Making(file.entry, self.observed.area_of(file.entry.path), _name_of(file), bool(file.tree))
             lacking = self._begin(making, file.parts)
             lacking = self._copy_local(making, lacking)
             for part in lacking:
@@ -293,8 +322,14 @@ class Stage:
         entry = making.entry
         handle = self._handle(making)
         mtime_ns = None if entry.mtime_ns == ANY_MTIME else entry.mtime_ns
-        fresh = not making.is_resumed
-        set_metadata_of(handle, entry.uid, entry.gid, entry.mode, entry.xattrs, mtime_ns, fresh=fresh)
+        is_dressed = (entry.uid, entry.gid) == self._owner and entry.mode in self._plain_modes and not entry.xattrs
+        if making.is_resumed or not is_dressed:
+            fresh = not making.is_resumed
+            set_metadata_of(handle, entry.uid, entry.gid, entry.mode, entry.xattrs, mtime_ns, fresh=fresh)
+        elif mtime_ns is not None:
+            os.utime(handle, ns=(mtime_ns, mtime_ns))
+        if making.is_in_tree:
+            self._made[entry.path] = row_of(os.fstat(handle))
         del self._handles[making.name]
         os.close(handle)
 
@@ -313,29 +348,58 @@ class Stage:
         if making.is_created:
             handle = directory.open(making.name, os.O_RDWR)
         else:
-            handle = directory.create(making.name)
+            handle = directory.create(making.name, making.entry.mode)
             if len(making.entry.chunks) > RUN_BYTES or making.entry.chunks.startswith(HOLE):
                 os.ftruncate(handle, making.entry.size)
             making.is_created = True
         self._hold(making, handle)
         return handle
 
+    # New directories.
+
+    def prepare_trees(self, trees: Iterable[NewTree]) -> None:
+        """Make the directories and what has no content in them."""
+        for tree in trees:
+            root = tree.entry.path
+            stage = self._directory(self.observed.area_of(root))
+            for entry in (tree.entry, *tree.directories):
+                with contextlib.suppress(FileExistsError):
+                    stage.mkdir(_name_in(root, entry.path))
+            for entry in tree.specials:
+                _make_special(stage, _name_in(root, entry.path), entry)
+
+    def complete_trees(self, trees: Iterable[NewTree]) -> None:
+        """All files are in them: make the links, and give directories their metadata, the innermost first."""
+        ready = {each.path: tree for tree in trees for each in (tree.entry, *tree.directories)}
+
+        def staged(path: bytes) -> bytes:
+            tree = ready[path.rpartition(b"/")[0]].entry
+            return self.path_of_tree(tree) + path[len(tree.path) :]
+
+        for tree in trees:
+            root = tree.entry.path
+            stage = self._directory(self.observed.area_of(root))
+            for entry, leader in tree.links:
+                self.tree.link(staged(leader), staged(entry.path))
+            for entry in (*tree.specials, *(entry for entry, _ in tree.links)):
+                self._made[entry.path] = row_of(stage.lstat(_name_in(root, entry.path)))
+            for entry in reversed((tree.entry, *tree.directories)):
+                name = _name_in(root, entry.path)
+                _dress(stage, name, entry)
+                self._made[entry.path] = row_of(stage.lstat(name))
+
     # What has no content.
 
     def make_directory(self, entry: Entry) -> bytes:
         path = self._cleared(entry)
         self.tree.mkdir(path)
-        self._dress(path, entry)
+        _dress(self.tree, path, entry)
         return path
 
     def make_special(self, entry: Entry) -> bytes:
         """A symlink, device or FIFO."""
         path = self._cleared(entry)
-        if entry.kind is Kind.SYMLINK:
-            self.tree.symlink(entry.target, path)
-        else:
-            self.tree.mknod(path, _DEVICE_KINDS[entry.kind], entry.rdev)
-        self._dress(path, entry)
+        _make_special(self.tree, path, entry)
         return path
 
     def make_link(self, leader: bytes, entry: Entry) -> bytes:
@@ -349,11 +413,19 @@ class Stage:
         self.tree.remove_tree(path)
         return path
 
-    def _dress(self, path: bytes, entry: Entry) -> None:
-        mtime_ns = None if entry.mtime_ns == ANY_MTIME else entry.mtime_ns
-        self.tree.set_metadata(
-            path, uid=entry.uid, gid=entry.gid, mode=entry.mode, xattrs=entry.xattrs, mtime_ns=mtime_ns
-        )
+
+def _make_special(where: Beneath, path: bytes, entry: Entry) -> None:
+    where.remove_tree(path)
+    if entry.kind is Kind.SYMLINK:
+        where.symlink(entry.target, path)
+    else:
+        where.mknod(path, _DEVICE_KINDS[entry.kind], entry.rdev)
+    _dress(where, path, entry)
+
+
+def _dress(where: Beneath, path: bytes, entry: Entry) -> None:
+    mtime_ns = None if entry.mtime_ns == ANY_MTIME else entry.mtime_ns
+    where.set_metadata(path, uid=entry.uid, gid=entry.gid, mode=entry.mode, xattrs=entry.xattrs, mtime_ns=mtime_ns)
 
 
 _DEVICE_KINDS = {Kind.CHAR: stat.S_IFCHR, Kind.BLOCK: stat.S_IFBLK, Kind.FIFO: stat.S_IFIFO}
@@ -365,6 +437,29 @@ def staged_name(entry: Entry) -> bytes:
     told.update(b"\0")
     told.update(entry.chunks)
     return told.hexdigest()[:32].encode()
+
+
+def _umask() -> int:
+    """What this process keeps from the modes of new files; everything where that cannot be read."""
+    with contextlib.suppress(OSError), open("/proc/self/status", "rb") as file:
+        for line in file:
+            if line.startswith(b"Umask:"):
+                return int(line.split()[1], 8)
+    return 0o777
+
+
+def _name_of(file: NewFile) -> bytes:
+    return _name_in(file.tree, file.entry.path) if file.tree else staged_name(file.entry)
+
+
+def _name_in(tree: bytes, path: bytes) -> bytes:
+    """Where what is to be `path` is made ready with the new directory `tree` (itself perhaps)."""
+    return _tree_name(tree) + path[len(tree) :]
+
+
+@functools.lru_cache(maxsize=4096)
+def _tree_name(path: bytes) -> bytes:
+    return blake3(b"tree\0" + path).hexdigest()[:32].encode()
 
 
 def _runs(parts: list[Part]) -> Iterator[list[Part]]:

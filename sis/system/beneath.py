@@ -99,10 +99,10 @@ class Beneath:
             return False
         return True
 
-    def create(self, path: bytes) -> int:
-        """A new, empty file (mode 0600), open for reading and writing; what is there already is an error."""
+    def create(self, path: bytes, mode: int = 0o600) -> int:
+        """A new, empty file, open for reading and writing; what is there already is an error. The umask counts."""
         parent, name = self._parent(path)
-        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent)
+        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=parent)
 
     def mkdir(self, path: bytes, mode: int = 0o700) -> None:
         parent, name = self._parent(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -174,3 +175,28 @@ def test_sigkill_at_sampled_system_calls(held: tuple[Bench, Path, Path], tmp_pat
         assert rsync_differences(two, bench.root) == [], (name, number)
         assert not (bench.root / ".sis-stage").exists()
     assert killed > SAMPLED_KILLS // 2
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_sigkill_of_a_first_sync(held: tuple[Bench, Path, Path]) -> None:
+    """Whole new directories are made ready beside the root: none of their names appears before all is in them."""
+    bench, _, two = held
+    new = states(two)
+    bench.root, bench.state = bench.root.parent / "fresh", bench.state.parent / "fresh"
+    rng = random.Random(3)
+    resumed, whole = 0, 0.0
+    for attempt in range(4):
+        bench.root.mkdir()
+        started = time.monotonic()
+        if attempt:
+            for _ in range(4):
+                resumed += killed_after(bench, "image@2", rng.uniform(0.05, 0.9) * whole)
+                must_be_old_or_new(bench.root, {}, new)
+        assert bench.sync("image@2").in_sync
+        whole = time.monotonic() - started
+        assert rsync_differences(two, bench.root) == []
+        assert bench.sync("image@2").changes == ()
+        assert not (bench.root / ".sis-stage").exists()
+        shutil.rmtree(bench.root)
+        shutil.rmtree(bench.state)
+    assert resumed > 2
