@@ -41,6 +41,7 @@ COMMANDS = (
     LazyCommand("rollout", "sis.cli.rollout:rollout", "How far waves are; pause, resume, abort them."),
     LazyCommand("sync", "sis.cli.sync:sync", "Ask nodes to make themselves equal to their image now."),
     LazyCommand("status", "sis.cli.status:status", "One screen: every node's state, image and last event."),
+    LazyCommand("figures", "sis.cli.figures:figures", "What was fetched and saved, and what differed, by day or hour."),
     LazyCommand("drift", "sis.cli.drift:drift", "What differs from the image on which nodes, folded."),
     LazyCommand("events", "sis.cli.events:events", "What happened, and with --follow what happens."),
     LazyCommand("disk", "sis.cli.disk:disk", "Show and check disk layouts."),

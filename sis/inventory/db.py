@@ -20,6 +20,7 @@ from sis.inventory.rollouts import Rollouts
 from sis.inventory.settings import Settings
 from sis.inventory.standing import Standing
 from sis.inventory.stream import Stream
+from sis.inventory.trends import Trends
 
 
 class Inventory:
@@ -37,6 +38,7 @@ class Inventory:
         self.discoveries = Discoveries(self.database)
         self.stream = Stream(self.database)
         self.overview = Overview(self.database)
+        self.trends = Trends(self.database)
         self.rollouts = Rollouts(self.database)
         self.standing = Standing(self.database)
         self.admins = Admins(self.database)

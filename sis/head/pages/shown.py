@@ -40,6 +40,7 @@ NAVIGATION = (
     ("/images", "Images", "view"),
     ("/rollouts", "Rollouts", "view"),
     ("/drift", "Drift", "view"),
+    ("/figures", "Figures", "view"),
     ("/events", "Events", "view"),
     ("/wizard", "Wizard", "view"),
     ("/audit", "Audit", "admin"),
