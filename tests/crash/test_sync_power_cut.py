@@ -1,4 +1,7 @@
-"""The power goes while a sync writes: every path is old or new, and the next sync converges. And the test can fail."""
+"""The power goes while an install or a resync writes: every path is old or new, and the next run converges.
+
+The last test shows that the others can fail.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,22 +20,33 @@ import pytest
 from sis.errors import SisError
 from sis.system import process
 from sis.system.beneath import Beneath
-from tests.crash.power_cuts import Recorded, mounted, record
-from tests.crash.test_sync_kill import must_be_old_or_new, states
+from tests.crash.power_cuts import mounted, record
+from tests.crash.test_sync_kill import State, must_be_old_or_new, states
 from tests.sync_trees import Bench, make_bench, make_tree, rsync_differences
 
 pytestmark = pytest.mark.root
 
-CUTS = 30
-SECONDS = 25.0
+CUTS = 25
+SECONDS = 20.0
 LEAST_CUTS = 8
 DISK_BYTES = 64 << 20
 WORST = "noauto_da_alloc,commit=1"
 """ext4 without the favours it does to programs that rename without fsync; its journal goes ahead of their data."""
 
 
-def made(tmp_path: Path) -> tuple[Bench, Path, Path, Path]:
-    """A store with two versions, their trees, and a disk whose root is equal to the first."""
+@dataclass(frozen=True)
+class Case:
+    """A disk before a run; `old` and `new` are its root's paths before and after, `tree` what it is to be equal to."""
+
+    bench: Bench
+    disk: Path
+    old: dict[bytes, State]
+    new: dict[bytes, State]
+    tree: Path
+
+
+def made(tmp_path: Path, *, installed: bool) -> Case:
+    """A store with two versions, and a disk: with the first installed, or new."""
     trees = [make_tree(tmp_path / str(number), files=40, seed=number) for number in (1, 2)]
     (trees[0] / "etc/swap").write_text("was a file")
     (trees[1] / "etc/swap").mkdir()
@@ -43,8 +58,10 @@ def made(tmp_path: Path) -> tuple[Bench, Path, Path, Path]:
         file.truncate(DISK_BYTES)
     process.run(["mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", disk])
     with mounted(disk, tmp_path / "first") as mount:
-        held(bench, mount).sync("image@1")
-    return bench, disk, trees[0], trees[1]
+        here = held(bench, mount)
+        if installed:
+            here.sync("image@1")
+    return Case(bench, disk, states(trees[0]) if installed else {}, states(trees[1]), trees[1])
 
 
 def held(bench: Bench, mount: Path) -> Bench:
@@ -52,10 +69,6 @@ def held(bench: Bench, mount: Path) -> Bench:
     (mount / "root").mkdir(exist_ok=True)
     (mount / "root").chmod(0o755)
     return Bench(bench.store, mount / "root", mount / "state", bench.policy)
-
-
-def upgraded(bench: Bench, disk: Path, folder: Path) -> Recorded:
-    return record(disk, folder, lambda mount: held(bench, mount).sync("image@2") and None, options=WORST)
 
 
 @contextlib.contextmanager
@@ -79,24 +92,25 @@ def fast() -> Iterator[Path]:
 
 
 @pytest.mark.timeout(240)
-def test_a_cut_anywhere_leaves_old_or_new_and_the_next_sync_converges(tmp_path: Path, fast: Path) -> None:
-    bench, disk, old, new = made(tmp_path)
-    recorded = upgraded(bench, disk, fast / "run")
+@pytest.mark.parametrize("installed", [True, False], ids=["resync", "install"])
+def test_a_cut_anywhere_leaves_old_or_new_and_the_next_run_converges(
+    installed: bool, tmp_path: Path, fast: Path
+) -> None:
+    case = made(tmp_path, installed=installed)
+    recorded = record(case.disk, fast / "run", lambda mount: synced(case, mount), options=WORST)
     flushes = sum(event.data is None for event in recorded.events)
     assert flushes >= 3
     rng = random.Random(4)
     deadline = time.monotonic() + SECONDS
     cuts = 0
-    before, after = states(old), states(new)
-    points = [len(recorded.events), *(rng.randrange(len(recorded.events)) for _ in range(CUTS))]
-    for at in points:
+    for at in (len(recorded.events), *(rng.randrange(len(recorded.events)) for _ in range(CUTS))):
         if cuts >= LEAST_CUTS and time.monotonic() > deadline:
             break
         try:
-            with booted(bench, fast, recorded.after_cut(at, random.Random(at))) as here:
-                must_be_old_or_new(here.root, before, after)
+            with booted(case.bench, fast, recorded.after_cut(at, random.Random(at))) as here:
+                must_be_old_or_new(here.root, case.old, case.new)
                 assert here.sync("image@2").in_sync
-                assert rsync_differences(new, here.root) == []
+                assert rsync_differences(case.tree, here.root) == []
                 assert here.sync("image@2").changes == ()
                 assert not (here.root / ".sis-stage").exists()
         except (AssertionError, SisError) as error:
@@ -106,24 +120,27 @@ def test_a_cut_anywhere_leaves_old_or_new_and_the_next_sync_converges(tmp_path: 
 
 
 @pytest.mark.timeout(240)
-def test_a_sync_that_does_not_flush_is_caught(tmp_path: Path, fast: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_does_not_flush_is_caught(fast: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same with every fsync taken out: were this to pass, the test above would prove nothing."""
-    bench, disk, old, new = made(tmp_path)
+    case = made(tmp_path, installed=True)
 
-    def upgrade(mount: Path) -> None:
-        held(bench, mount).sync("image@2")
+    def unsafe(mount: Path) -> None:
+        synced(case, mount)
         time.sleep(3)  # the journal is written meanwhile, the data is not
         os.sync()
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", lambda _: None)
         patched.setattr(Beneath, "sync_filesystem", lambda *_: None)
-        recorded = record(disk, fast / "run", upgrade, options=WORST)
-    before, after = states(old), states(new)
+        recorded = record(case.disk, fast / "run", unsafe, options=WORST)
     for at in range(len(recorded.events), 0, -1):
         try:
-            with booted(bench, fast, recorded.after_cut(at, random.Random(at))) as here:
-                must_be_old_or_new(here.root, before, after)
+            with booted(case.bench, fast, recorded.after_cut(at, random.Random(at))) as here:
+                must_be_old_or_new(here.root, case.old, case.new)
         except (AssertionError, SisError):
             return
     pytest.fail("no cut found that nothing is flushed")
+
+
+def synced(case: Case, mount: Path) -> None:
+    held(case.bench, mount).sync("image@2")
