@@ -17,7 +17,6 @@ from sis.image.model import FORMAT, Manifest, Ref, Version
 from sis.image.packs import PACK_BYTES_TARGET, PackRow, PackWriter
 from sis.image.scan import IDENTITY, Progress, Scan, ScanCache, scan
 from sis.image.store import LocalStore
-from sis.image.tables import build_table
 
 
 @dataclass(frozen=True)
@@ -65,13 +64,14 @@ def commit(
         if parent_id and parent and (parent.manifest, parent.policy) == (digest, kept_policy):
             _write_cache(store, image, digest, found)
             return Committed(parent_id, parent, True, found.notices, found.bytes_read, packer.bytes_written)
-        index = packer.index()
-        table = build_table(manifest, index.rows, index.packs)
+        store.write_manifest(data)
+        del data
+        table = packer.index().table(manifest)
         version = Version(
             image=image,
             generation=parent.generation + 1 if parent else 1,
             parent=parent_id,
-            manifest=store.write_manifest(data),
+            manifest=digest,
             table=store.write_table(table),
             created=refs.now_text(),
             entries=len(manifest.entries),
@@ -149,7 +149,7 @@ class _Packer:
 
     def wants(self, digest: bytes) -> bool:
         index = self._index or self.index()
-        return digest not in index.rows and digest not in self._new
+        return digest not in index and digest not in self._new
 
     def put(self, digest: bytes, size_bytes: int, stored: bytes) -> None:
         if not self.wants(digest):

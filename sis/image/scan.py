@@ -119,7 +119,11 @@ class _Found:
     identity: bytes
     settled: bool
     inode: tuple[int, int] | None
-    runs: bytearray | None = None
+    runs: bytes | bytearray | None = None
+
+
+_TO_READ = b""
+"""The runs of a file whose content has not been read yet."""
 
 
 def _path_of(found: _Found) -> bytes:
@@ -196,7 +200,7 @@ class _Walk:
             return
         target = os.readlink(name, dir_fd=directory) if kind is Kind.SYMLINK else b""
         entry = _entry(path, kind, status, target, read_xattrs(member_path(directory, name)))
-        runs = bytearray() if kind is Kind.FILE and status.st_size else None
+        runs = _TO_READ if kind is Kind.FILE and status.st_size else None
         self.found.append(_Found(entry, identity, settled, inode, runs))
 
 
@@ -230,7 +234,7 @@ class _Content:
         self._total = 0
         self._ahead = threads * _BATCHES_AHEAD
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="chunks")
-        self._under_way: deque[Future[list[_Done]]] = deque()
+        self._under_way: deque[tuple[Future[list[_Done]], Sequence[_Found]]] = deque()
 
     def read(self, found: list[_Found]) -> None:
         first_of: dict[tuple[int, int], _Found] = {}
@@ -267,16 +271,16 @@ class _Content:
         group_bytes = 0
         for one in waiting:
             if one.entry.size > _WHOLE_BYTES:
-                self._send(self._short_files, group)
+                self._send(self._short_files, group, group)
                 group, group_bytes = [], 0
                 self._long_file(one)
                 continue
             group.append(one)
             group_bytes += one.entry.size
             if group_bytes >= _BATCH_BYTES or len(group) >= _BATCH_FILES:
-                self._send(self._short_files, group)
+                self._send(self._short_files, group, group)
                 group, group_bytes = [], 0
-        self._send(self._short_files, group)
+        self._send(self._short_files, group, group)
         while self._under_way:
             self._deliver()
 
@@ -317,21 +321,25 @@ class _Content:
             done.append(_Done(piece, digest, stored))
         return done
 
-    def _send(self, work: Callable[[list[_T]], list[_Done]], items: list[_T]) -> None:
+    def _send(self, work: Callable[[list[_T]], list[_Done]], items: list[_T], ended: Sequence[_Found] = ()) -> None:
+        """Have a worker do it; `ended` are the files whose content is all there after that."""
         if not items:
             return
         while len(self._under_way) >= self._ahead:
             self._deliver()
-        self._under_way.append(self._pool.submit(work, items))
+        self._under_way.append((self._pool.submit(work, items), ended))
 
     def _deliver(self) -> None:
-        for (runs, data, size), digest, stored in self._under_way.popleft().result():
+        future, ended = self._under_way.popleft()
+        for (runs, data, size), digest, stored in future.result():
             runs += digest + size.to_bytes(8, "little")
             if stored is not None:
                 assert self._sink is not None
                 self._sink.put(digest, size, stored)
             if data is not None:
                 self.bytes_done += size
+        for found in ended:
+            found.runs = bytes(found.runs or b"")
         if self._progress is not None:
             self._progress("reading", self.bytes_done, self._total)
 
@@ -454,10 +462,11 @@ _KINDS = {
 
 def _entry(path: bytes, kind: Kind, status: os.stat_result, target: bytes, xattrs: Xattrs) -> Entry:
     device = kind in (Kind.CHAR, Kind.BLOCK)
+    mode = stat.S_IMODE(status.st_mode)
     return Entry(
         path=path,
         kind=kind,
-        mode=stat.S_IMODE(status.st_mode),
+        mode=_modes.setdefault(mode, mode),
         uid=status.st_uid,
         gid=status.st_gid,
         mtime_ns=status.st_mtime_ns if status.st_mtime_ns != ANY_MTIME else 0,
@@ -466,6 +475,10 @@ def _entry(path: bytes, kind: Kind, status: os.stat_result, target: bytes, xattr
         rdev=(os.major(status.st_rdev), os.minor(status.st_rdev)) if device else (0, 0),
         xattrs=xattrs,
     )
+
+
+_modes: dict[int, int] = {}
+"""The numbers themselves: a million entries share a few of them."""
 
 
 def _identity(status: os.stat_result) -> bytes:
