@@ -6,6 +6,7 @@ layers, by the content they are made from.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +38,7 @@ from sis.inventory.records import Surroundings
 from sis.sync.model import LayerFile
 from sis.wire import Desired
 
+HARDWARE_OLD_S = 30
 LAYERS_KEPT = 10_000
 """Layers are kept by content: two states of a cluster of 5,000 nodes."""
 
@@ -77,7 +79,9 @@ class Renders:
         self._images: Kept[tuple[Reference, Stamp], Resolved] = Kept(32)
         self._layouts: Kept[tuple[str, Stamp], Layout] = Kept(32)
         self._trees: Kept[str, VersionTree] = Kept(8)
-        self._around: Kept[tuple[int, str], Surroundings] = Kept(2)
+        self._lists: Kept[int, bool] = Kept(2)
+        self._around: Kept[tuple[int, int, str], Surroundings] = Kept(2)
+        self._last_around: Surroundings | None = None
         self._sites: Kept[Stamp, applied.AppliedSite] = Kept(2)
         self._layers: Kept[bytes, tuple[LayerFile, ...]] = Kept(LAYERS_KEPT)
         self._key: str | None = None
@@ -162,9 +166,24 @@ class Renders:
         return Inputs(record, self.facts(node), self.tree(image.version, image.version_id), self.site().site, layout)
 
     def around(self, head_address: str = "") -> Surroundings:
-        """What the cluster's records share, at the inventory's present revision."""
-        key = (self.inventory.settings.revision(), head_address)
-        return self._around.get(key, lambda: records.surroundings(self.inventory, head_address=head_address))
+        """What the cluster's records share, at the inventory's present revision; the hardware they list may be some
+        seconds old, so that thousands of nodes that say hello cost one look a while.
+        """
+        revision = self.inventory.settings.revision()
+        moment = int(time.monotonic() / HARDWARE_OLD_S) if self._lists.get(revision, self._is_listing) else 0
+        key = (revision, moment, head_address)
+        return self._around.get(key, lambda: self._look_around(head_address))
+
+    def _look_around(self, head_address: str) -> Surroundings:
+        found = records.surroundings(self.inventory, head_address=head_address)
+        last = self._last_around
+        if last is not None and last.peers_digest == found.peers_digest:
+            found = records.sharing_peers(found, last)
+        self._last_around = found
+        return found
+
+    def _is_listing(self) -> bool:
+        return any(map(records.lists_cluster, self.inventory.nodes.list()))
 
     def tree(self, version: Version, version_id: str) -> VersionTree:
         """A version as the configurator needs it, read once."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from configurator.facts import Facts
 from sis.disk.model import Layout
@@ -73,15 +74,16 @@ def now(renders: Renders, *, with_spec: bool = False) -> World:
     """The world nodes live in: the inventory, and the site files (and the cluster file, if asked) applied last."""
     inventory = renders.inventory
     nodes = inventory.nodes.list()
+    told = inventory.history.all_facts()
     around = records.surroundings_of(
-        nodes, inventory.networks.list(), inventory.settings.all(), inventory.host_keys.known()
+        nodes, inventory.networks.list(), inventory.settings.all(), inventory.host_keys.known(), _hardware(nodes, told)
     )
     spec = applied_spec(renders) if with_spec else None
     return World(
         nodes={node.name: node for node in nodes},
         around=around,
         site=renders.site(),
-        facts={node_id: facts_of(told) for node_id, told in inventory.history.all_facts().items()},
+        facts={node_id: facts_of(each) for node_id, each in told.items()},
         specs=_by_name(spec),
         spec=spec,
     )
@@ -95,7 +97,7 @@ def wanted(renders: Renders, before: World, spec: ClusterSpec | None, site: Appl
     site = before.site if site.digest == before.site.digest else site
     if spec is None:
         return World(before.nodes, before.around, site, before.facts, before.specs, before.spec)
-    nodes, around = _without_writing(before, spec) or _tried(renders, spec)
+    nodes, around = _without_writing(before, spec) or _tried(renders, before, spec)
     if around.peers_digest == before.around.peers_digest:
         around = records.sharing_peers(around, before.around)
     return World(nodes, around, site, before.facts, _by_name(spec), spec)
@@ -116,15 +118,22 @@ def _without_writing(before: World, spec: ClusterSpec) -> tuple[Mapping[str, Nod
             return None
         if differs(old, new):
             nodes[each.name] = replace(old, groups=new.groups, assignment=new.assignment, profile=new.profile)
-    around = before.around
-    if any(nodes[name].groups != node.groups for name, node in before.nodes.items()):
+    around = replace(before.around, cluster=spec.cluster)
+    if any(_as_peer(nodes[name]) != _as_peer(node) for name, node in before.nodes.items()):
+        said = {"authorized_keys": around.authorized_keys, "cluster": spec.cluster}
+        known = [*nodes.values()]
         around = records.surroundings_of(
-            [*nodes.values()], networks.values(), {"authorized_keys": around.authorized_keys}, around.host_keys
+            known, around.networks.values(), said, around.host_keys, _hardware_of(known, before)
         )
-    return nodes, replace(around, cluster=spec.cluster)
+    return nodes, around
 
 
-def _tried(renders: Renders, spec: ClusterSpec) -> tuple[Mapping[str, Node], Surroundings]:
+def _as_peer(node: Node) -> tuple[object, ...]:
+    """What other nodes' files say of it, but for its addresses."""
+    return node.groups, records.lists_cluster(node), bool(node.profile.get("kerrighed"))
+
+
+def _tried(renders: Renders, before: World, spec: ClusterSpec) -> tuple[Mapping[str, Node], Surroundings]:
     """The nodes after a file that was brought in and taken back. Raises SisError where it cannot be brought in."""
     with renders.inventory.database.trial() as connection:
         bring_in(connection, spec)
@@ -132,7 +141,23 @@ def _tried(renders: Renders, spec: ClusterSpec) -> tuple[Mapping[str, Node], Sur
         networks = all_networks(connection).values()
         said = cluster_settings.everything(connection)
         keys = known_keys(connection)
-    return {node.name: node for node in nodes}, records.surroundings_of(nodes, networks, said, keys)
+    around = records.surroundings_of(nodes, networks, said, keys, _hardware_of(nodes, before))
+    return {node.name: node for node in nodes}, around
+
+
+def _hardware(nodes: Iterable[Node], told: Mapping[int, Mapping[str, Any]]) -> dict[int, records.Hardware]:
+    if not any(map(records.lists_cluster, nodes)):
+        return {}
+    return {node_id: records.hardware_of(each) for node_id, each in told.items()}
+
+
+def _hardware_of(nodes: Iterable[Node], before: World) -> dict[int, records.Hardware]:
+    if not any(map(records.lists_cluster, nodes)):
+        return {}
+    return {
+        node_id: records.hardware_of({"cpu": {"threads": facts.cpu.threads}, "memory_bytes": facts.memory_bytes})
+        for node_id, facts in before.facts.items()
+    }
 
 
 def applied_spec(renders: Renders) -> ClusterSpec | None:

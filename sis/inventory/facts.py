@@ -9,12 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from sis.inventory import schema, settings
+from sis.inventory import schema
 from sis.inventory.clock import now
 
 _MOST_LINES = 50
 _CHANGES_KEPT = 50
-_REVISION = "hardware"
 _COMES_AND_GOES = frozenset({"link", "speed_mbps", "kernel"})
 """Facts of a moment: kept, but no change of the hardware."""
 
@@ -35,13 +34,11 @@ def put_facts(connection: Connection, node_id: int, facts: Mapping[str, Any]) ->
     values = {"received": received, "data": data}
     if known is None:
         connection.execute(sa.insert(table).values(node_id=node_id, **values))
-        _touch(connection)
         return
     connection.execute(sa.update(table).where(table.c.node_id == node_id).values(**values))
     lines = list(differences(known.data, data))
     if not lines:
         return
-    _touch(connection)
     more = len(lines) - _MOST_LINES
     told = lines if more <= 0 else [*lines[:_MOST_LINES], f"and {more} more"]
     connection.execute(sa.insert(changes).values(node_id=node_id, received=received, lines=told))
@@ -56,11 +53,6 @@ def facts_changes(connection: Connection, node_id: int) -> tuple[FactsChange, ..
     table = schema.facts_changes
     rows = connection.execute(sa.select(table).where(table.c.node_id == node_id).order_by(table.c.id.desc()))
     return tuple(FactsChange(row.received, tuple(row.lines)) for row in rows)
-
-
-def hardware_revision(connection: Connection) -> int:
-    """Differs whenever the hardware of any node differs from what was known."""
-    return int(settings.get(connection, _REVISION, 0))
 
 
 def differences(before: Any, after: Any, place: str = "") -> Iterator[str]:
@@ -90,7 +82,3 @@ def _shown(value: Any) -> str:
         told = [str(value[key]) for key in ("model", "driver", "modalias", "mac") if value.get(key)]
         return " ".join(told) or "there"
     return "-" if value in (None, "") else str(value)
-
-
-def _touch(connection: Connection) -> None:
-    settings.put(connection, _REVISION, hardware_revision(connection) + 1)

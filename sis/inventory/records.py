@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from blake3 import blake3
@@ -37,16 +37,44 @@ class Surroundings:
     authorized_keys: tuple[str, ...] = ()
 
 
+class Hardware(NamedTuple):
+    """What files that list the cluster say of a node's machine."""
+
+    cpus: int = 0
+    memory_mib: int = 0
+
+
 def surroundings(inventory: Inventory, *, head_address: str = "") -> Surroundings:
     """The inventory's networks and all its nodes as peers. Nodes without host keys get theirs."""
     nodes = inventory.nodes.list()
+    facts = inventory.history.all_facts() if any(map(lists_cluster, nodes)) else {}
     return surroundings_of(
         nodes,
         inventory.networks.list(),
         inventory.settings.all(),
         inventory.host_keys.of_all(nodes),
+        {node_id: hardware_of(told) for node_id, told in facts.items()},
         head_address=head_address,
     )
+
+
+def lists_cluster(node: Node) -> bool:
+    """Whether the node gets files that list the cluster, with what machines it is made of."""
+    return bool(node.profile.get("peer_files"))
+
+
+def hardware_of(facts: Mapping[str, Any]) -> Hardware:
+    """CPUs (threads) and memory of a machine by what it told; zeros where it told nothing sensible."""
+    cpu, memory = facts.get("cpu"), facts.get("memory_bytes")
+    threads = cpu.get("threads") if isinstance(cpu, Mapping) else 0
+    return Hardware(
+        threads if isinstance(threads, int) and 0 <= threads <= _MOST_CPUS else 0,
+        memory >> 20 if isinstance(memory, int) and 0 <= memory < 2**60 else 0,
+    )
+
+
+_MOST_CPUS = 65_536
+_NO_HARDWARE = Hardware()
 
 
 def surroundings_of(
@@ -54,11 +82,14 @@ def surroundings_of(
     networks: Iterable[Network],
     settings: Mapping[str, Any],
     host_keys: Mapping[int, tuple[configurator.HostKey, ...]],
+    hardware: Mapping[int, Hardware],
     *,
     head_address: str = "",
 ) -> Surroundings:
-    """Like `surroundings`, of what is told."""
-    peers = tuple(_peer(node, host_keys.get(node.id, ())) for node in nodes if node.address)
+    """Like `surroundings`, of what is told; `hardware` is by the id of the node."""
+    peers = tuple(
+        _peer(node, host_keys.get(node.id, ()), hardware.get(node.id, _NO_HARDWARE)) for node in nodes if node.address
+    )
     return Surroundings(
         cluster=str(settings.get("cluster", "cluster")),
         networks={network.name: network for network in networks},
@@ -206,7 +237,7 @@ _MADE: dict[str, Any] = {
 """What an interface's data holds under the record's own names."""
 
 
-def _peer(node: Node, host_keys: tuple[configurator.HostKey, ...]) -> configurator.Peer:
+def _peer(node: Node, host_keys: tuple[configurator.HostKey, ...], hardware: Hardware) -> configurator.Peer:
     interface = next(each for each in node.interfaces if each.address)
     assert interface.address is not None
     return configurator.Peer(
@@ -216,6 +247,8 @@ def _peer(node: Node, host_keys: tuple[configurator.HostKey, ...]) -> configurat
         interface=interface.name,
         kerrighed=bool(node.profile.get("kerrighed")),
         groups=node.groups,
+        cpus=hardware.cpus,
+        memory_mib=hardware.memory_mib,
         host_keys=tuple(key.public for key in host_keys),
     )
 

@@ -139,3 +139,12 @@ def test_a_file_that_names_unknown_nodes_is_previewed_by_the_database(head: Head
     assert [group.nodes for group in found] == ["n[1-4]"]
     assert "interfaces" in found[0].change.because
     assert {each.path for each in found[0].change.files} >= {"/etc/hosts", "/etc/systemd/network/10-sis-eth0.network"}
+
+
+def test_files_that_list_the_cluster_know_the_machines(head: Head, inventory: Inventory) -> None:
+    node = inventory.nodes.get("n2")
+    facts = {"cpu": {"threads": 64}, "memory_bytes": 128 << 30}
+    inventory.history.record_facts(node.id, facts)
+    inventory.nodes.change(["n1"], Change(profile={"peer_files": [{"format": "slurm"}]}))
+    lines = files_of(head, inventory)["/etc/slurm/nodes.conf"].content.decode().splitlines()
+    assert lines[1:] == ["NodeName=n[1,3-4] State=UNKNOWN", "NodeName=n2 CPUs=64 RealMemory=131072 State=UNKNOWN"]
