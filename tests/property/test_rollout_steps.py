@@ -100,7 +100,8 @@ def report(
     return StoredReport(
         id=number, node="", received="", kind=kind, outcome="ok" if well else "failed",
         in_sync=well and outcome != "drifts" and kind != "stage", image="compute", generation=2, version=version,
-        started="", seconds=1, totals={"bytes_fetched": 5}, changes=(), changes_left_out=1 if outcome == "drifts" else 0,
+        started="", seconds=1, totals={"bytes_fetched": 5}, changes=(),
+        changes_left_out=1 if outcome == "drifts" else 0,
         reboot_needed=heavy and kind == "sync", error="" if well else "broken", log="", order_id=order,
         health=({"check": "unit x", "ok": outcome != "sick", "output": ""},), boot_id=str(boot),
     )  # fmt: skip
@@ -205,6 +206,7 @@ def test_whatever_nodes_do_it_ends_and_keeps_its_promises(found: list[Node], pla
     total = len(found)
     borne = failures_borne(plan.max_fail, total)
     cluster.take(start(cluster.rollout, tuple(cluster.members.values()), cluster.known(), cluster.rules()))
+    assert all(node.wave == 0 for node in cluster.members.values() if node.state in UNDER_WAY)
     for _ in range(200):
         members = tuple(cluster.members.values())
         before = cluster.rollout
