@@ -351,7 +351,7 @@ def prune(context: Context, references: tuple[str, ...], keep: int | None, dry_r
     """Drop generations, and remove what no remaining version needs, boot files included.
 
     NAME@GENERATION drops that one; --keep drops all but the newest. Never dropped: the newest generation of an
-    image, and one a channel points to.
+    image, one a channel points to, and one that nodes are held to or were last good at.
     """
     from sis.image import prune as pruning
 
@@ -361,7 +361,8 @@ def prune(context: Context, references: tuple[str, ...], keep: int | None, dry_r
     if images and keep is None:
         raise UsageFault(f"what to drop of {images[0]}?", hint=f"--keep N, or a generation such as {images[0]}@1")
     drop = [reference for reference in named if reference.generation is not None]
-    planned = pruning.plan(store, images=images or ([] if drop else None), keep=keep, drop=drop)
+    needed = _needed(context)
+    planned = pruning.plan(store, images=images or ([] if drop else None), keep=keep, drop=drop, needed=needed)
     rows: list[dict[str, Any]] = [{"what": f"{name}@{number}", "bytes": None} for name, number in planned.generations]
     rows += [{"what": file, "bytes": size} for file, size in planned.files]
     if not rows:
@@ -377,6 +378,14 @@ def prune(context: Context, references: tuple[str, ...], keep: int | None, dry_r
     done = pruning.apply(store, planned)
     _remove_boot_files(context, store)
     click.echo(f"removed {len(done.generations)} generations, {_size(done.bytes_freed)}", err=True)
+
+
+def _needed(context: Context) -> set[tuple[str, int]]:
+    """Generations that nodes are held to, or were last good at; none where there is no inventory."""
+    if isinstance(context.database, Path) and not context.database.exists():
+        return set()
+    with context.open_inventory() as inventory:
+        return inventory.rollouts.needed()
 
 
 def _remove_boot_files(context: Context, store: LocalStore) -> None:

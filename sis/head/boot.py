@@ -30,6 +30,8 @@ def script(inventory: Inventory, renders: Renders, state: Path, mac: str, url: s
     if node is None:
         inventory.discoveries.record(known_mac, about)
         return ipxe.answer(ipxe.Unknown(known_mac), head=url)
+    if node.state.state == "quarantined":
+        return ipxe.answer(ipxe.Quarantined(node.name), head=url)
     if node.arming is None:
         return ipxe.answer(ipxe.Local(node.name), head=url)
     try:

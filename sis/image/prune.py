@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sis.errors import NotFound, Refused, UsageFault
@@ -26,24 +26,29 @@ class PrunePlan:
 
 
 def plan(
-    store: LocalStore, *, images: Sequence[str] | None = None, keep: int | None = None, drop: Sequence[Reference] = ()
+    store: LocalStore,
+    *,
+    images: Sequence[str] | None = None,
+    keep: int | None = None,
+    drop: Sequence[Reference] = (),
+    needed: Collection[tuple[str, int]] = (),
 ) -> PrunePlan:
     """Drop the given generations and, with `keep`, all but the newest `keep` of each of `images` (default: of all).
 
-    Never the newest generation of an image, nor one a channel points to: `keep` passes over them, `drop` raises
-    Refused. Files that no remaining version needs go too, what killed commits left behind among them. Raises Corrupt
+    Never the newest generation of an image, one a channel points to, nor one that is `needed` (image, number: what
+    nodes are held to, or go back to): `keep` passes over them, `drop` raises Refused. Files that no remaining version needs go too, what killed commits left behind among them. Raises Corrupt
     if the store cannot be followed to its ends: nothing is removed from a damaged store.
     """
     if keep is not None and keep < 1:
         raise UsageFault("at least one generation of every image is kept")
     going: set[tuple[str, int]] = set()
     for reference in drop:
-        going.add(_checked(store, reference))
+        going.add(_checked(store, reference, needed))
     for image in images if images is not None else store.images():
         ref = store.ref(image)
         if keep is not None:
             numbers = sorted(map(int, ref.generations), reverse=True)
-            going |= {(image, number) for number in numbers[keep:] if number not in _held(ref)}
+            going |= {(image, number) for number in numbers[keep:] if number not in _held(ref)} - set(needed)
     return PrunePlan(tuple(sorted(going)), tuple(_unreachable(store, going)))
 
 
@@ -59,7 +64,7 @@ def apply(store: LocalStore, planned: PrunePlan) -> PrunePlan:
     return PrunePlan(planned.generations, tuple(removed))
 
 
-def _checked(store: LocalStore, reference: Reference) -> tuple[str, int]:
+def _checked(store: LocalStore, reference: Reference, needed: Collection[tuple[str, int]]) -> tuple[str, int]:
     if reference.generation is None:
         raise UsageFault(f"{reference}: name a generation to drop", hint=f"for example {reference.image}@1")
     ref = store.ref(reference.image)
@@ -69,6 +74,11 @@ def _checked(store: LocalStore, reference: Reference) -> tuple[str, int]:
     refs.without(ref, {number})
     if number == refs.latest(ref):
         raise Refused(f"{reference} is the newest generation of {ref.image}, which is always kept")
+    if (ref.image, number) in needed:
+        raise Refused(
+            f"{reference} is what nodes are held to, or were last good at",
+            hint="bring them to another version first: sis deploy NODESET --resync",
+        )
     return ref.image, number
 
 

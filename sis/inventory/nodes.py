@@ -356,6 +356,9 @@ def rewrite_nodes(connection: Connection, before: Sequence[Node], after: Sequenc
     _put_interfaces(connection, ids, settled)
     assigned = [(old.id, new.assignment) for old, new in pairs if new.assignment != old.assignment]
     delete_of(connection, schema.assignments, [node_id for node_id, _ in assigned])
+    # Who says what a node is to be takes it back from the rollout that held it.
+    reassigned = [old.id for old, new in pairs if _reference(old.assignment) != _reference(new.assignment)]
+    delete_of(connection, schema.holds, reassigned)
     rows = [{"node_id": node_id, **_columns(assignment)} for node_id, assignment in assigned if assignment]
     if rows:
         connection.execute(sa.insert(schema.assignments), rows)
@@ -582,6 +585,10 @@ def _sign(connection: Connection, ids: Mapping[str, int], version: int) -> None:
     """Give nodes the version of the change that was just made to them."""
     for part in _parts(ids.values()):
         connection.execute(sa.update(schema.nodes).where(schema.nodes.c.id.in_(part)).values(version=version))
+
+
+def _reference(assignment: Assignment | None) -> str:
+    return assignment.reference if assignment else ""
 
 
 def _columns(assignment: Assignment) -> dict[str, Any]:

@@ -74,6 +74,16 @@ class Rollouts:
             return {row.name: hold_of(row) for row in rows}
 
 
+    def needed(self) -> set[tuple[str, int]]:
+        """Generations (image, number) that nodes are held to, or would go back to."""
+        found: set[tuple[str, int]] = set()
+        with self._database.read() as connection:
+            for table in (schema.holds, schema.last_good):
+                rows = connection.execute(sa.select(table.c.image, table.c.generation).distinct())
+                found.update((row.image, row.generation) for row in rows)
+        return found
+
+
 def insert(
     connection: Connection, *, who: str, nodeset: str, plan: Plan, nodes: Sequence[RolloutNode], moment: str
 ) -> Rollout:

@@ -66,7 +66,14 @@ class Unknown:
     wait_s: int = 5
 
 
-Boot = Install | Local | Unknown
+@dataclass(frozen=True)
+class Quarantined:
+    """Failed too often: boot the disk once more; where that does not start, stop at a shell instead of looping."""
+
+    node: str
+
+
+Boot = Install | Local | Unknown | Quarantined
 
 
 def answer(boot: Boot, *, head: str) -> str:
@@ -88,6 +95,17 @@ def answer(boot: Boot, *, head: str) -> str:
                 f"echo sis: booting from the disk in {boot.wait_s:d} s",
                 f"sleep {boot.wait_s:d}",
                 *_local(disk_loader),
+            ]
+        case Quarantined():
+            node = _checked("node name", boot.node, _NODE)
+            lines = [
+                f"echo sis: {node} is quarantined: its installs failed. See: sis node log {node}",
+                f"echo sis: once mended: sis node release {node} and sis deploy {node}",
+                *_local(disk_loader, otherwise="goto stop"),
+                ":stop",
+                f"echo sis: {node} does not start from its disk; it stays here",
+                "shell",
+                "exit 1",
             ]
     return "\n".join(["#!ipxe", *lines, ""])
 
@@ -176,17 +194,17 @@ def _install(boot: Install, head: str) -> list[str]:
     ]
 
 
-def _local(disk_loader: str) -> list[str]:
+def _local(disk_loader: str, *, otherwise: str = "exit 1") -> list[str]:
     # UEFI: ending with an error makes firmware try its next entry, often the network again by IPv6 or HTTP, for
     # minutes; so a loader of ours looks for the disk's first. (Ending with success would open the set-up menu.)
     # A BIOS that cannot start the disk goes on to its next boot device.
     return [
         "set answered yes",
         "iseq ${platform} efi && goto efi ||",
-        "sanboot --no-describe --drive 0x80 || exit 1",
+        f"sanboot --no-describe --drive 0x80 || {otherwise}",
         ":efi",
         f"chain {disk_loader} ||",
-        "exit 1",
+        otherwise,
     ]
 
 
