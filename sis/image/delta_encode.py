@@ -15,6 +15,7 @@ from sis.image.delta import Stretch
 from sis.image.delta_side import Piece
 from sis.image.packs import decode, read_footer
 from sis.image.store import LocalStore
+from sis.system.parent import end_with
 
 _TASKS_AHEAD = 8
 _GENTLE = 10
@@ -45,7 +46,10 @@ class Encoders:
         self._ahead = count * _TASKS_AHEAD
         self._pool = (
             ProcessPoolExecutor(
-                count, multiprocessing.get_context("spawn"), initializer=os.nice, initargs=(_GENTLE if gently else 0,)
+                count,
+                multiprocessing.get_context("spawn"),
+                initializer=_begin,
+                initargs=(os.getpid(), _GENTLE if gently else 0),
             )
             if count > 1
             else None
@@ -79,6 +83,12 @@ def encode(task: Task) -> Encoded:
     start, end = patches.narrowed(base, output) if len(task.stretches) == 1 else (0, len(base))
     method, payload = patches.encode(base[start:end], output)
     return Encoded(method, payload, () if method == patches.PLAIN else _clipped(task.stretches, start, end))
+
+
+def _begin(parent: int, niceness: int) -> None:
+    """In a worker, first of all."""
+    end_with(parent)
+    os.nice(niceness)
 
 
 def _outcome(waiting: Future[Encoded] | Encoded) -> Encoded:

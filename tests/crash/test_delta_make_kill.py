@@ -1,0 +1,67 @@
+"""SIGKILL while deltas are made: no half one is served, no worker lives on, doing it again finishes it."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from sis.image.commit import commit
+from sis.image.delta_wanted import wanted
+from sis.image.store import LocalStore
+from sis.image.verify import verify
+from tests.delta_trees import like_a_program, recompiled
+
+KILLS = 5
+PROGRAM = Path(sys.executable).with_name("sis")
+
+
+def _processes(state: Path) -> list[str]:
+    """Command lines of whatever works on this state, and of orphans that did."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            environment = (path / "environ").read_bytes()
+        except OSError:
+            continue
+        if os.fsencode(state) in environment:
+            found.append(line)
+    return found
+
+
+def test_killed_anywhere_while_deltas_are_made(tmp_path: Path) -> None:
+    rng = random.Random(7)
+    state, tree = tmp_path / "state", tmp_path / "tree"
+    store = LocalStore(state / "store")
+    tree.mkdir()
+    programs = {f"program{number}": like_a_program(rng, 1_100_000) for number in range(6)}
+    for edits in (0, 40):
+        for name, data in programs.items():
+            (tree / name).write_bytes(recompiled(rng, data, edits) if edits else data)
+        commit(store, "web", tree)
+    subprocess.run([PROGRAM, "--state", state, "image", "publish", "web@1", "stable"], check=True, capture_output=True)
+    publish = [PROGRAM, "--state", state, "image", "publish", "web@2", "stable"]
+    environment = {**os.environ, "SIS_TEST_OF": str(state)}
+    killed = 0
+    for delay_s in (0.4, 0.8, 1.2, 1.6, 2.4)[:KILLS]:
+        child = subprocess.Popen(publish, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+        try:
+            child.wait(delay_s)
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+            killed += 1
+        assert verify(store).problems == ()
+    assert killed
+    time.sleep(1.0)
+    assert _processes(state) == []
+    subprocess.run(publish, check=True, capture_output=True)
+    assert len(store.names("deltas")) == 1
+    assert wanted(store) == ()
+    assert verify(store).problems == ()
+    assert list((store.path / ".work/deltas").iterdir()) == []
