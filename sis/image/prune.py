@@ -36,8 +36,9 @@ def plan(
     """Drop the given generations and, with `keep`, all but the newest `keep` of each of `images` (default: of all).
 
     Never the newest generation of an image, one a channel points to, nor one that is `needed` (image, number: what
-    nodes are held to, or go back to): `keep` passes over them, `drop` raises Refused. Files that no remaining version needs go too, what killed commits left behind among them. Raises Corrupt
-    if the store cannot be followed to its ends: nothing is removed from a damaged store.
+    nodes are held to, or go back to): `keep` passes over them, `drop` raises Refused. Files that no remaining version
+    needs go too, what killed commits left behind among them. Raises Corrupt if the store cannot be followed to its
+    ends: nothing is removed from a damaged store.
     """
     if keep is not None and keep < 1:
         raise UsageFault("at least one generation of every image is kept")
