@@ -227,6 +227,23 @@ def test_a_range_is_previewed_counted_and_defined(head: Serving) -> None:
     assert "1 MAC for 2 nodes" in macs.text
 
 
+def test_a_table_is_pasted_with_faults_by_line(head: Serving) -> None:
+    session = head.log_in("admin")
+    token = csrf(head.ask("GET", "/wizard/nodes", session=session))
+    fields = {"csrf": token, "way": "table", "image": "compute@stable"}
+    refused = head.form("/wizard/nodes", session, {**fields, "table": "name,mac\nn7,52:54\nn_8,\n", "do": "preview"})
+    told = " ".join(Tags(refused.text).text)
+    assert "table.csv:2: not a MAC address" in told
+    assert "table.csv:3: " in told
+    assert "n7,52:54" in told
+    good = {**fields, "table": "name;mac;groups\nn7;52:54:00:00:00:07;rack9\nn8;;\n"}
+    assert "Define 2 nodes" in head.form("/wizard/nodes", session, {**good, "do": "preview"}).text
+    assert head.form("/wizard/nodes", session, {**good, "do": "define", "count": "2"}).status == 303
+    seven = head.inventory.nodes.get("n7")
+    assert (seven.macs, seven.groups) == (("52:54:00:00:00:07",), ("rack9",))
+    assert seven.assignment == Assignment("compute", "stable")
+
+
 def test_a_machine_that_appeared_becomes_the_node_that_lacks_its_mac(head: Serving) -> None:
     session = head.log_in("admin")
     page = head.ask("GET", "/wizard/boot", session=session)

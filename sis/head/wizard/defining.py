@@ -1,10 +1,11 @@
-"""The wizard's nodes: a range with a preview, or lines of CSV, each fault told with its line; defined all or none."""
+"""The wizard's nodes: a range with a preview, or lines of CSV, each fault told with its line; all or none."""
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import FastAPI, Query, Request
 from starlette.responses import Response
@@ -16,12 +17,19 @@ from sis.head.inventory_acts import AddNodes
 from sis.head.pages.frame import Form
 from sis.head.who import Actor
 from sis.head.wizard.frame import SpecName, Wizard, selected
-from sis.inventory.model import NewNode, Node
+from sis.inventory.exchange import forms, rows
+from sis.inventory.exchange.bring import bring
+from sis.inventory.model import Node
 from sis.inventory.names import expand, fold
 from sis.spec import search
 
+if TYPE_CHECKING:
+    from sis.head.app import Head
+
 PREVIEW_SHOWN = 200
 MOST_AT_ONCE = 10_000
+TABLE = "table.csv"
+"""What faults call the pasted text."""
 
 
 def add_routes(app: FastAPI, wizard: Wizard) -> None:
@@ -53,6 +61,8 @@ def add_routes(app: FastAPI, wizard: Wizard) -> None:
             "count": len(preview),
             "folded": fold(node.name for node in preview) if preview else "",
             "nodes": around["survey"].nodes,
+            "by_table": values.get("way") == "table",
+            "columns": rows.COLUMNS,
         }
 
     @app.get("/wizard/nodes", include_in_schema=False)
@@ -71,33 +81,43 @@ def add_routes(app: FastAPI, wizard: Wizard) -> None:
         spec, typed, count = form.get("spec"), form.flat(), form.get("count")
         for_real = form.get("do") == "define"
 
-        def wanted() -> list[NewNode]:
-            return inventory_acts.new_nodes(head.state, inventory, asked(form, inventory.nodes.groups()))
+        def made(*, dry_run: bool) -> tuple[Node, ...]:
+            if form.get("way") == "table":
+                return from_table(head, form.text("table"), form.get("image"), dry_run=dry_run)
+            new = inventory_acts.new_nodes(head.state, inventory, asked(form, inventory.nodes.groups()))
+            return inventory_acts.intent(head.state, inventory).add(new, dry_run=dry_run).nodes
 
         def work() -> str:
-            new = wanted()
-            if count != str(len(new)):
-                raise UsageFault(f"these are {len(new)} nodes now, not {count}", hint="look at the preview again")
-            return fold(node.name for node in inventory_acts.intent(head.state, inventory).add(new).nodes)
+            number = len(made(dry_run=True))
+            if count != str(number):
+                raise UsageFault(f"these are {number} nodes now, not {count}", hint="look at the preview again")
+            return fold(node.name for node in made(dry_run=False))
 
         def look() -> dict[str, Any]:
             try:
-                return page(
-                    spec, typed, preview=inventory_acts.intent(head.state, inventory).add(wanted(), dry_run=True).nodes
-                )
+                return page(spec, typed, preview=made(dry_run=True))
             except SisError as error:
                 return page(spec, typed, error)
 
         if not for_real:
             return await console.render(actor, "wizard/nodes.html", look)
         try:
-            folded = await console.audited(actor, "node add", form.get("nodeset"), work)
+            folded = await console.audited(actor, "node add", form.get("nodeset") or "a table", work)
         except SisError as error:
             kept = error
             return await console.render(
                 actor, "wizard/nodes.html", lambda: page(spec, typed, kept), status=status_of(error)
             )
         return console.go(wizard.where("nodes", spec=spec, defined=folded))
+
+
+def from_table(head: Head, text: str, image: str, *, dry_run: bool) -> tuple[Node, ...]:
+    """The nodes a pasted table tells of, `image` given to those it says none of. Raises SpecInvalid with each line."""
+    inventory = head.inventory
+    told, reading = forms.read(text, None, TABLE, frozenset(inventory.nodes.names()))
+    with_image = [each if each.image or not image else replace(each, image=image) for each in told]
+    intent, checks = inventory_acts.intent(head.state, inventory), inventory_acts.checks(head.state)
+    return bring(inventory, intent, with_image, reading, checks, dry_run=dry_run).done.nodes
 
 
 def asked(form: Form, groups: Mapping[str, Any]) -> AddNodes:
@@ -133,6 +153,8 @@ def addresses_from(first: str, count: int) -> tuple[str, ...]:
 
 def command_of(typed: Mapping[str, str]) -> str:
     """The command that does the same."""
+    if typed.get("way") == "table":
+        return f"sis inventory import {TABLE}"
     words = ["sis node add", typed.get("nodeset", "").strip() or "NODESET"]
     if macs := typed.get("macs", "").replace(",", " ").split():
         words.append("--mac " + ",".join(macs[:3]) + (",…" if len(macs) > 3 else ""))
