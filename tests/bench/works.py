@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sis.errors import SisError
 from sis.system import process
 from tests.bench import trees
-from tests.bench.figures import WORKS, Figure, Measured, figure
+from tests.bench.figures import Figure, Measured, figure
 from tests.bench.methods.method import Method, Node
 
 _REPEATS = 3
@@ -17,6 +17,12 @@ _REPEATS = 3
 
 _ONCE_S = 5.0
 """What takes longer is steady enough to run once."""
+
+_ORDER = (
+    *("commit", "recommit", "publish", "cold", "nochange", "verify", "edits"),
+    *("upgrade", "drifted", "packed", "together"),
+)
+"""What begins from where the work before left its node comes after it."""
 
 _TAKEN_IN = {"commit": "v2", "recommit": "v2", "publish": "v2"}
 """What the head does, and the version it is measured at."""
@@ -39,7 +45,7 @@ def schedule(methods: Sequence[Method], done: Done, *, packed: bool) -> Iterator
     `packed`: whether there are trees with a compressed initramfs.
     """
     for dear in (False, True):
-        for work in WORKS:
+        for work in _ORDER:
             if work == "packed" and not packed:
                 continue
             able = (it for it in methods if it.is_dear is dear and work in it.works and (work, it.name) not in done)
