@@ -26,7 +26,7 @@ COMMANDS = (
         "Define nodes, show them, and render their own files.",
         members=(
             LazyCommand("show", "sis.cli.node_show:show", "Show one node: requested beside observed; --blame."),
-            LazyCommand("discover", "sis.cli.discover:discover", "Machines that booted and are no one's: name, accept."),
+            LazyCommand("discover", "sis.cli.discover:discover", "Machines that booted and are no one's."),
             LazyCommand("render", "sis.cli.node_files:render", "List a node's own files, or print one of them."),
             LazyCommand("explain", "sis.cli.node_files:explain", "Say why a file of a node is as it is."),
             LazyCommand("maintenance", "sis.cli.node_aside:maintenance", "Set nodes aside, or take them back."),
@@ -34,6 +34,7 @@ COMMANDS = (
             LazyCommand("facts", "sis.cli.node_files:facts", "Show what a node reported of its hardware."),
         ),
     ),
+    LazyCommand("inventory", "sis.cli.inventory:inventory", "The nodes in the forms of others, out and in; the past."),
     LazyCommand("group", "sis.cli.group:group", "Groups of nodes: list them, put nodes in, take nodes out."),
     LazyCommand("config", "sis.cli.config:config", "Preview and check nodes' own files; import older suites' files."),
     LazyCommand("cluster", "sis.cli.cluster:cluster", "Bring a cluster file into the inventory, or show it."),

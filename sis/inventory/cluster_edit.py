@@ -61,13 +61,13 @@ class Edit:
         """Define nodes the file does not name yet: one entry for those alike, one for what is a node's own."""
         alike: dict[tuple[Any, ...], list[Node]] = {}
         for node in nodes:
-            wires = tuple((each.name, each.network) for each in node.interfaces)
-            alike.setdefault((wires, node.groups, node.assignment), []).append(node)
-        for (wires, groups, assignment), same in alike.items():
+            wires = tuple((each.name, each.network, repr(each.data)) for each in node.interfaces)
+            alike.setdefault((wires, node.groups, node.assignment, repr(node.profile)), []).append(node)
+        for (_, groups, assignment, _), same in alike.items():
             names = [node.name for node in same]
-            entry: dict[str, Any] = {}
-            if wires:
-                entry["interfaces"] = {name: {"network": network} if network else {} for name, network in wires}
+            entry: dict[str, Any] = _settings(same[0].profile)
+            if same[0].interfaces:
+                entry["interfaces"] = {each.name: _wired(each) for each in same[0].interfaces}
             templates = self._templates(same)
             for name, template in templates.items():
                 entry["interfaces"][name]["ip"] = template
@@ -233,6 +233,25 @@ class Edit:
                 (offset,) = offsets
                 found[interface.name] = f"+{{index+{offset}}}" if offset else "+{index}"
         return found
+
+
+def _wired(interface: Interface) -> dict[str, Any]:
+    """What nodes share of an interface."""
+    said: dict[str, Any] = {"network": interface.network} if interface.network else {}
+    return said | {name: value for name, value in interface.data.items() if name != "gateway"}
+
+
+def _settings(profile: Mapping[str, Any]) -> dict[str, Any]:
+    """A profile's data as the file says it."""
+    said = {name: value for name, value in profile.items() if name not in (*_PATHS, "environment")}
+    boot = {_PATHS[name][1]: profile[name] for name in _PATHS if profile.get(name) is not None}
+    environment = dict(profile.get("environment") or {})
+    if environment.get("defaults"):
+        environment["defaults"] = {each["name"]: each["version"] for each in environment["defaults"]}
+    environment = {name: value for name, value in environment.items() if value}
+    if "modules" in said:
+        said["modules"] = [_plain(item) for item in said["modules"]]
+    return said | ({"boot": boot} if boot else {}) | ({"environment": environment} if environment else {})
 
 
 def _own(node: Node, templates: Mapping[str, str]) -> dict[str, Any]:

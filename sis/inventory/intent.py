@@ -15,6 +15,7 @@ from sis.inventory.cluster_file import Read
 from sis.inventory.db import Inventory
 from sis.inventory.discoveries import strangers
 from sis.inventory.model import NewNode, Node, SettingChange
+from sis.inventory.names import expand
 from sis.inventory.naming import NamedBy, Proposal, Template
 from sis.inventory.nodes import Change, add_nodes, delete_nodes, load, rewrite_nodes
 
@@ -45,7 +46,7 @@ class Intent:
 
     def add(self, new: Sequence[NewNode], *, dry_run: bool = False) -> Done:
         """Define nodes. Raises SisError with every fault at once."""
-        return self._apply(new, {}, Change(), {}, dry_run=dry_run)
+        return self._apply(new, {}, Change().of, {}, dry_run=dry_run)
 
     def change(
         self,
@@ -57,7 +58,7 @@ class Intent:
     ) -> Done:
         """Change nodes; with `expected` (node → version looked at) Conflict when someone else did since."""
         wanted = dict.fromkeys(names)
-        return self._apply((), wanted, change, expected or {}, dry_run=dry_run)
+        return self._apply((), wanted, change.of, expected or {}, dry_run=dry_run)
 
     def accept(self, chosen: Mapping[str, str], template: Template = Template(), *, dry_run: bool = False) -> Done:  # noqa: B008  # frozen
         """Make nodes of discovered machines (MAC → name): new ones by `template`, or the MAC of those that lack it.
@@ -68,7 +69,21 @@ class Intent:
         with self._database.read() as connection:
             nodes = {node.name: node for node in load(connection, list(chosen.values()))}
         new, wired = naming.of_proposals(chosen, nodes, template)
-        return self._apply(new, dict.fromkeys(wired), Change(interfaces=wired), {}, dry_run=dry_run)
+        return self._apply(new, dict.fromkeys(wired), Change(interfaces=wired).of, {}, dry_run=dry_run)
+
+    def replace(
+        self,
+        new: Sequence[NewNode],
+        there: Mapping[str, NewNode],
+        *,
+        expected: Mapping[str, int] | None = None,
+        dry_run: bool = False,
+    ) -> Done:
+        """Define nodes, and make those that are there what is said of them; `Done.nodes` are those that differ."""
+        done = self._apply(new, dict.fromkeys(there), lambda node: there[node.name], expected or {}, dry_run=dry_run)
+        added = {node.name for node in new}
+        touched = {name for line in done.lines for name in expand(line.nodes, {})}
+        return Done(tuple(node for node in done.nodes if node.name in added | touched), done.lines, done.text)
 
     def delete(self, names: Collection[str]) -> int:
         """Remove nodes with every trace of them, and of nothing else. Returns how many there were."""
@@ -96,7 +111,7 @@ class Intent:
         self,
         new: Sequence[NewNode],
         names: Mapping[str, None],
-        change: Change,
+        of: Callable[[Node], NewNode],
         expected: Mapping[str, int],
         *,
         dry_run: bool,
@@ -108,7 +123,7 @@ class Intent:
             before = load(connection, names) if names else ()
             changes.refuse_stale(connection, before, expected)
             add_nodes(connection, new)
-            rewritten = rewrite_nodes(connection, before, [change.of(node) for node in before])
+            rewritten = rewrite_nodes(connection, before, [of(node) for node in before])
             settings.touch(connection)
             added = load(connection, [node.name for node in new]) if new else ()
             changed, lines = rewritten.nodes, rewritten.lines
