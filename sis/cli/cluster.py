@@ -30,6 +30,7 @@ def apply(context: Context, file: Path, site: Path | None, once: bool, dry_run: 
     preview FILE
     """
     from sis.head import applied
+    from sis.head.lint import check_values
     from sis.inventory import cluster_file
     from sis.inventory.cluster import load_cluster
     from sis.inventory.names import fold
@@ -37,6 +38,7 @@ def apply(context: Context, file: Path, site: Path | None, once: bool, dry_run: 
 
     raw = cluster_file.read(file)
     spec = cluster_spec.parse(raw, str(file))
+    check_values(spec)
     site_files = applied.read_site(site if site is not None else context.state / applied.SITE)
     has_new_site = site_files.digest != applied.site(context.state).digest
     with context.open_inventory(create=True) as inventory:

@@ -6,15 +6,23 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from configurator import render
+from configurator.checks import check
 from configurator.errors import ConfiguratorError
-from sis.errors import SisError
+from configurator.record import Boot
+from sis.errors import SisError, SpecInvalid
 from sis.head.origins import Origins
 from sis.head.renders import Inputs, Renders
 from sis.head.worlds import World
+from sis.inventory import records
+from sis.inventory.cluster import network_of, node_of
 from sis.inventory.model import Node
 from sis.inventory.names import fold
+from sis.spec.cluster import ClusterSpec
 
+_SOME_MACHINE = "5" * 32
 _KEY = re.compile(r"((?:record|facts)(?:\.[A-Za-z_]+|\[[0-9]+\])+): (.*)", re.DOTALL)
 
 
@@ -63,6 +71,35 @@ def _of_node(renders: Renders, world: World, node: Node) -> Iterator[tuple[bool,
             yield True, origins.of(key) if key else "", key, _without_name(text, node.name), fault.hint or ""
     for text in render.notices(inputs.record, inputs.tree.footprint):
         yield False, "", "", f"{text} ({node.assignment.reference})", ""
+
+
+def check_values(spec: ClusterSpec) -> None:
+    """Raise SpecInvalid for every value of a cluster file that no image could make a file of, each with its line.
+
+    Nodes with the same settings are looked at once, images not at all: `lint` does that.
+    """
+    around = records.surroundings_of((), (network_of(*each) for each in spec.networks.items()), {}, {}, {})
+    lines: dict[str, None] = {}
+    seen: set[int] = set()
+    for each in spec.expand():
+        if id(each.settings) in seen:
+            continue
+        seen.add(id(each.settings))
+        new = node_of(each, None)
+        node = Node(0, new.name, None, _SOME_MACHINE, "", new.profile, new.interfaces, new.groups, new.assignment)
+        record = records.record_of(node, None, around, ())
+        words = tuple(each.settings.kernel_cmdline.split())
+        boot = record.boot or Boot(parameters=words, kernel=each.settings.boot.kernel)
+        try:
+            check(msgspec.structs.replace(record, boot=boot))
+        except ConfiguratorError as fault:
+            origins = Origins(node, record, None, spec=each, cluster=spec)
+            for line in _lines(fault):
+                key, text = _split(line)
+                lines[f"{origins.of(key)}: {text}" if key else text] = None
+    if lines:
+        number = "1 fault" if len(lines) == 1 else f"{len(lines)} faults"
+        raise SpecInvalid(f"{spec.place().file}: {number}", details=[*lines])
 
 
 def origins_of(world: World, node: Node, inputs: Inputs) -> Origins:
