@@ -54,6 +54,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 NAMES = tuple(Profile.__struct_fields__)
+_PLAIN = Profile()
 
 
 def read_profile(data: Mapping[str, Any], node: str) -> Profile:
@@ -99,7 +100,7 @@ def write_profile(profile: Profile) -> dict[str, Any]:
     """Data that `read_profile` turns back into the same profile; defaults are left out."""
     data = msgspec.json.decode(msgspec.json.encode(profile))
     assert isinstance(data, dict)
-    return data
+    return {name: value for name, value in data.items() if getattr(profile, name) != getattr(_PLAIN, name)}
 
 
 _LISTS = (

@@ -1,4 +1,4 @@
-"""The inventory in the forms of others: what they wrote comes in, what goes out their own programs read, round trips."""
+"""The inventory in the forms of others: what they wrote comes in, what goes out they read, and round trips."""
 
 from __future__ import annotations
 
@@ -277,10 +277,10 @@ def test_ansible_slurm_and_prometheus(inventory: Inventory) -> None:
         "sis_state": "defined", "ansible_host": "192.168.0.11", "sis_image": "compute@stable",
         "sis_fqdn": "n001.oscar.cluster", "room": "r 1",
     }  # fmt: skip
+    hardware = "CPUs=32 Sockets=2 CoresPerSocket=8 ThreadsPerCore=2 RealMemory=65536"
     slurm = forms.write(inventory, nodes, "slurm").splitlines()
     assert slurm[1:] == [
-        "NodeName=n001 NodeAddr=192.168.0.11 CPUs=32 Sockets=2 CoresPerSocket=8 ThreadsPerCore=2 RealMemory=65536 "
-        "State=UNKNOWN",
+        f"NodeName=n001 NodeAddr=192.168.0.11 {hardware} State=UNKNOWN",
         "NodeName=n[002-005] State=UNKNOWN",
         "PartitionName=compute Nodes=n[001-005] State=UP",
         "PartitionName=gpu Nodes=n[001,003,005] State=UP",

@@ -20,7 +20,8 @@ def read_machines(reading: Reading) -> list[Told]:
 
     Machines are Name:Hostname:Gateway:Image, adapters Machine:Adap:IP address:Netmask:MAC.
     """
-    told, section = [], ""
+    told: list[Told] = []
+    section = ""
     for line, text in enumerate(reading.text.splitlines(), 1):
         row = text.strip()
         if row.startswith("#"):
@@ -186,7 +187,7 @@ def read_cluster_xml(reading: Reading) -> list[Told]:
         root = xmltree.parse(reading.file, reading.text)
     except ConfiguratorError as error:
         place, _, fault = str(error).removeprefix(f"{reading.file}:").partition(": ")
-        reading.fault(int(place) if place.isdigit() else 1, fault or str(error))
+        reading.fault(int(place) if place.isdigit() else 1, (fault or str(error)).partition("\nhint:")[0])
         return []
     told: dict[str, Told] = {}
     groups = sorted(root.all("group"), key=lambda each: _priority(each.texts("priority")))
