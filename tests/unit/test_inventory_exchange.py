@@ -102,7 +102,8 @@ def some(inventory: Inventory) -> tuple[Node, ...]:
 
 
 def alike(node: Node) -> tuple[object, ...]:
-    return node.name, node.interfaces, set(node.groups), node.assignment, dict(node.profile)
+    wires = [(each.name, each.mac, each.address, each.network) for each in node.interfaces]
+    return node.name, wires, set(node.groups), node.assignment, dict(node.profile)
 
 
 def test_systeminstallers_dumps(inventory: Inventory) -> None:
