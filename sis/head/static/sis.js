@@ -4,23 +4,50 @@
 const main = document.getElementById("main");
 const sign = document.getElementById("live");
 
-function follow(kinds, node, each) {
-  const query = new URLSearchParams({ since: main.dataset.since });
-  if (main.dataset.latest) query.set("latest", "true");
-  if (kinds.length) query.set("kind", kinds.join(","));
-  if (node) query.set("node", node);
-  const source = new EventSource("/api/v1/events?" + query);
-  sign.hidden = false;
-  source.onopen = () => { sign.textContent = "live"; sign.className = "live on"; };
-  source.onerror = () => {
-    sign.textContent = source.readyState === EventSource.CLOSED ? "not live: load again" : "reconnecting";
-    sign.className = "live off";
+// A source of events, held only while the page is seen: browsers allow six connections to a head, over all its tabs.
+function listen(address, place, kinds, each, told) {
+  let source = null;
+  const open = () => {
+    if (source || document.hidden) return;
+    source = new EventSource(address(place));
+    source.onopen = () => told("live", "on");
+    source.onerror = () => {
+      const ended = source && source.readyState === EventSource.CLOSED;
+      told(ended ? "not live: load again" : "reconnecting", "off");
+    };
+    for (const kind of kinds) {
+      source.addEventListener(kind, (message) => {
+        place = message.lastEventId || place;
+        each(kind, JSON.parse(message.data));
+      });
+    }
   };
-  for (const kind of kinds.length ? kinds : main.dataset.kinds.split(",")) {
-    source.addEventListener(kind, (message) => each(JSON.parse(message.data)));
-  }
-  source.addEventListener("skipped", () => location.reload());
-  addEventListener("pagehide", () => source.close());
+  const close = () => {
+    if (source) source.close();
+    source = null;
+  };
+  const seen = () => (document.hidden ? close() : open());
+  document.addEventListener("visibilitychange", seen);
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", seen);
+  open();
+  return () => { document.removeEventListener("visibilitychange", seen); removeEventListener("pageshow", seen); close(); };
+}
+
+function follow(kinds, node, each) {
+  sign.hidden = false;
+  const address = (place) => {
+    const query = new URLSearchParams({ since: place });
+    if (kinds.length) query.set("kind", kinds.join(","));
+    if (node) query.set("node", node);
+    if (main.dataset.latest) query.set("latest", "true");
+    return "/api/v1/events?" + query;
+  };
+  const wanted = kinds.length ? kinds : main.dataset.kinds.split(",");
+  listen(address, main.dataset.since, [...wanted, "skipped"], (kind, row) => {
+    if (kind === "skipped") location.reload();
+    else each(row);
+  }, (text, look) => { sign.textContent = text; sign.className = "live " + look; });
 }
 
 function liveMap() {
@@ -170,15 +197,18 @@ const LOG_LETTERS = 1 << 20;
 function liveLog(pre) {
   pre.scrollTop = pre.scrollHeight;
   if (!pre.dataset.running) return;
-  const source = new EventSource(`/jobs/${pre.dataset.job}/log?since=${pre.dataset.place}`);
-  source.addEventListener("log", (message) => {
+  const address = (place) => `/jobs/${pre.dataset.job}/log?since=${place}`;
+  const stop = listen(address, pre.dataset.place, ["log", "end"], (kind, data) => {
+    if (kind === "end") {
+      stop();
+      refreshSoon();
+      return;
+    }
     const below = pre.scrollHeight - pre.scrollTop - pre.clientHeight < 40;
-    pre.append(JSON.parse(message.data).text);
+    pre.append(data.text);
     while (pre.textContent.length > LOG_LETTERS && pre.childNodes.length > 1) pre.firstChild.remove();
     if (below) pre.scrollTop = pre.scrollHeight;
-  });
-  source.addEventListener("end", () => { source.close(); refreshSoon(); });
-  addEventListener("pagehide", () => source.close());
+  }, () => {});
 }
 
 const pages = { map: liveMap, events: liveEvents, page: livePage };
