@@ -29,8 +29,8 @@ INFLATION_MAX = 1024
 """How many bytes a reader lets one compressed byte become."""
 
 _INFLATION_FREE = 64 << 20
-_LEVEL = 9
-_DOCUMENT_MAGIC = b"SISZDOC\n"
+LEVEL = 9
+DOCUMENT_MAGIC = b"SISZDOC\n"
 
 _ID_MAX = (1 << 32) - 1
 _MTIME_MAX = (1 << 63) - 1
@@ -118,17 +118,17 @@ def decode_ref(data: bytes) -> Ref:
     return ref
 
 
-def compress(data: bytes, level: int = _LEVEL) -> bytes:
+def compress(data: bytes, level: int = LEVEL) -> bytes:
     """The stored form of a manifest or a table: a magic, the digest of what follows, one zstd frame."""
     frame = zstandard.ZstdCompressor(level=level, write_content_size=True, write_checksum=False).compress(data)
-    return _DOCUMENT_MAGIC + blake3(frame).digest() + frame
+    return DOCUMENT_MAGIC + blake3(frame).digest() + frame
 
 
 def decompress(stored: bytes, what: str) -> bytes:
     """The bytes of a stored manifest or table. Refuses what would inflate beyond reason. Raises Corrupt."""
-    start = len(_DOCUMENT_MAGIC) + DIGEST_BYTES
+    start = len(DOCUMENT_MAGIC) + DIGEST_BYTES
     frame = stored[start:]
-    if not stored.startswith(_DOCUMENT_MAGIC) or blake3(frame).digest() != stored[len(_DOCUMENT_MAGIC) : start]:
+    if not stored.startswith(DOCUMENT_MAGIC) or blake3(frame).digest() != stored[len(DOCUMENT_MAGIC) : start]:
         raise Corrupt(f"{what} is damaged: its {len(stored)} stored bytes do not match their digest")
     limit = min(MANIFEST_BYTES_MAX, max(_INFLATION_FREE, len(frame) * INFLATION_MAX))
     try:

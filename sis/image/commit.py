@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from sis.errors import Corrupt, NotFound, Refused
-from sis.image import codec, dictionary, packs, refs
+from sis.image import codec, dictionary, manifest_out, packs, refs
 from sis.image.index import ChunkIndex
 from sis.image.model import FORMAT, Manifest, Ref, Version
 from sis.image.packs import PACK_BYTES_TARGET, PackRow, PackWriter
@@ -58,20 +58,18 @@ def commit(
         packer.use_dictionary_of(parent)
         found = _scan(tree, _read_cache(store, image), packer, progress)
         manifest = Manifest(entries=found.entries)
-        data = codec.encode_manifest(manifest)
-        digest = codec.digest_of(data)
+        named = manifest_out.named(manifest)
         kept_policy = tuple((pattern, verb) for pattern, verb in policy)
-        if parent_id and parent and (parent.manifest, parent.policy) == (digest, kept_policy):
-            _write_cache(store, image, digest, found)
+        if parent_id and parent and (parent.manifest, parent.policy) == (named.digest, kept_policy):
+            _write_cache(store, image, named.digest, found)
             return Committed(parent_id, parent, True, found.notices, found.bytes_read, packer.bytes_written)
-        store.write_manifest(data)
-        del data
+        store.write_manifest(manifest, named)
         table = packer.index().table(manifest)
         version = Version(
             image=image,
             generation=parent.generation + 1 if parent else 1,
             parent=parent_id,
-            manifest=digest,
+            manifest=named.digest,
             table=store.write_table(table),
             created=refs.now_text(),
             entries=len(manifest.entries),
@@ -86,7 +84,7 @@ def commit(
         version_id = store.write_version(version)
         with store.changing_ref(image) as now:
             store.write_ref(refs.with_generation(now, image, version.generation, version_id))
-        _write_cache(store, image, digest, found)
+        _write_cache(store, image, named.digest, found)
         return Committed(version_id, version, False, found.notices, found.bytes_read, packer.bytes_written)
 
 

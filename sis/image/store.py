@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from sis.errors import Corrupt, NotFound, SisError
-from sis.image import codec, sign
+from sis.image import codec, manifest_out, sign
+from sis.image.manifest_out import Named
 from sis.image.model import ChunkTable, Manifest, PackRef, Ref, Version
 from sis.image.packs import DICTIONARY_BYTES_MAX, PackWriter
 from sis.image.sign import Opened, Signer
@@ -251,11 +252,11 @@ class LocalStore(DocumentStore):
         self._write(f"versions/{name}", data)
         return name
 
-    def write_manifest(self, data: bytes) -> str:
-        """Store the canonical bytes of a manifest; returns its digest."""
-        name = codec.digest_of(data)
-        self._write(f"manifests/{name}", codec.compress(data))
-        return name
+    def write_manifest(self, manifest: Manifest, named: Named) -> None:
+        """Store a manifest under the digest it was found to have."""
+        path = self.path / immutable_name(f"manifests/{named.digest}")
+        if not path.exists():
+            manifest_out.write(path, manifest, named.size_bytes)
 
     def write_table(self, table: ChunkTable) -> str:
         data = codec.encode_table(table)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sis.errors import Locked, NotFound, Refused, SisError, UsageFault
+from sis.errors import Corrupt, Locked, NotFound, Refused, SisError, UsageFault
+from sis.image import codec, manifest_out
 from sis.image import scan as scanning
 from sis.image.codec import decode_manifest, encode_manifest
 from sis.image.commit import commit
@@ -316,3 +317,20 @@ def test_the_same_tree_has_the_same_manifest_wherever_it_lies(tmp_path: Path) ->
     for name in ("one", "other"):
         settle(make_simple(tmp_path / name))
     assert scan(tmp_path / "one").entries == scan(tmp_path / "other").entries
+
+
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 2047, 2048, 2049, 70_000])
+def test_a_manifest_in_pieces_is_that_manifest(tmp_path: Path, count: int) -> None:
+    root = Entry(b".", Kind.DIR, 0o755, 0, 0, 0)
+    files = (Entry(b"%06d" % number, Kind.FILE, 0o644, 0, 0, number) for number in range(count))
+    manifest = Manifest((root, *files))
+    data = encode_manifest(manifest)
+    assert b"".join(manifest_out.pieces(manifest)) == data
+    named = manifest_out.named(manifest)
+    assert named == (codec.digest_of(data), len(data))
+    manifest_out.write(tmp_path / named.digest, manifest, named.size_bytes)
+    assert codec.decompress((tmp_path / named.digest).read_bytes(), "it") == data
+    assert len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(Corrupt, match="not 5 bytes long"):
+        manifest_out.write(tmp_path / "other", manifest, 5)
+    assert len(list(tmp_path.iterdir())) == 1
