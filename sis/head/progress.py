@@ -17,6 +17,8 @@ STAGES: tuple[State, ...] = (
 )  # fmt: skip
 """The states of an install in order; how far a node is, is how many of them it has been through."""
 
+FAILED: tuple[State, ...] = ("failed", "quarantined")
+
 _MOVED = re.compile(r"(\d+)% of ([\d.]+) MB")
 
 
@@ -34,8 +36,8 @@ class Row:
 
 def of_nodes(nodes: Sequence[Node], last: Mapping[str, StoredEvent]) -> tuple[Row, ...]:
     """A row for each node that is being installed or failed at it; the failed first."""
-    rows = [_row(node, last.get(node.name)) for node in nodes if node.state.state in (*STAGES[:-1], "failed")]
-    return tuple(sorted(rows, key=lambda row: row.state != "failed"))
+    rows = [_row(node, last.get(node.name)) for node in nodes if node.state.state in (*STAGES[:-1], *FAILED)]
+    return tuple(sorted(rows, key=lambda row: row.state not in FAILED))
 
 
 def percent_of(state: State, share: float = 0.0) -> int:
@@ -64,7 +66,7 @@ def left_of(share: float | None, so_far_s: float) -> float | None:
 def summary(nodes: Sequence[Node]) -> dict[str, int]:
     """How many nodes are done, at work, failed and not begun."""
     counts = Counter(
-        "failed" if node.state.state == "failed"
+        "failed" if node.state.state in FAILED
         else "busy" if node.state.state in STAGES[:-1]
         else "done" if node.state.version
         else "waiting"
@@ -96,6 +98,6 @@ def _row(node: Node, event: StoredEvent | None) -> Row:
     state = node.state
     share = share_of(state.progress) if state.state == "pulling" else None
     so_far_s = seconds_since(state.since) if state.since else 0.0
-    told = f"{state.step}: {state.reason}" if state.state == "failed" else state.progress
+    told = f"{state.step}: {state.reason}".removeprefix(": ") if state.state in FAILED else state.progress
     moved = event.bytes if event is not None else 0
     return Row(node.name, state.state, percent_of(state.state, share or 0.0), told, moved, left_of(share, so_far_s))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LOOKS: dict[State, tuple[str, str]] = {
     "failed": ("F", "bad"),
+    "quarantined": ("Q", "bad"),
     "drifted": ("D", "warn"),
     "armed": ("A", "busy"),
     "netbooted": ("N", "busy"),

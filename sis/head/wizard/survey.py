@@ -192,7 +192,7 @@ def _boot(head: Head, nodes: Sequence[Node]) -> Verdict:
 
 def _deploy(nodes: Sequence[Node]) -> Verdict:
     installed = sum(1 for node in nodes if node.state.version)
-    failed = sum(1 for node in nodes if node.state.state == "failed")
+    failed = sum(1 for node in nodes if node.state.state in ("failed", "quarantined"))
     busy = sum(1 for node in nodes if node.state.state in _BUSY)
     told = f"{installed} of {len(nodes)} installed" + (f", {busy} at work" if busy else "")
     return (None if failed else bool(nodes) and installed == len(nodes)), told + (
