@@ -18,7 +18,7 @@ from sis.head.rollouts_drive import Senses
 from sis.head.rollouts_node import Known, Rules
 from sis.head.rollouts_step import Step, Told
 from sis.image.reference import Resolved
-from sis.inventory import acting, orders, rollouts
+from sis.inventory import access, acting, orders, rollouts
 from sis.inventory.clock import now
 from sis.inventory.db import Inventory
 from sis.inventory.model import Assignment, Node
@@ -104,6 +104,8 @@ def plan(state: Path, inventory: Inventory, renders: Renders, nodeset: str, aske
     if faults:
         raise Refused("these nodes have nothing to be made equal to, nothing was begun", details=faults)
     with inventory.database.read() as connection:
+        if asked.method == "install":
+            access.refuse_quarantined(connection, [node.id for node in nodes])
         good = rollouts.last_good_of(connection, [node.id for node in nodes])
         open_places = rollouts.unfinished_of(connection, [node.id for node in nodes])
     if asked.method == "sync":

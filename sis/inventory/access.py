@@ -160,13 +160,7 @@ class Access:
 def arm(connection: Connection, node_ids: Collection[int], *, allow_foreign_disk: bool = False) -> None:
     """`Access.arm` within the caller's transaction."""
     moment = now()
-    refused = quarantined_among(connection, node_ids)
-    if refused:
-        names = fold(refused)
-        raise Refused(
-            f"quarantined after failed installs: {names}",
-            hint=f"see why: sis node log {refused[0]}; then: sis node release {names}",
-        )
+    refuse_quarantined(connection, node_ids)
     delete_of(connection, schema.armings, node_ids)
     rows = [
         {"node_id": node_id, "armed": moment, "allow_foreign_disk": allow_foreign_disk, "failures": 0, "boots": 0}
@@ -177,6 +171,17 @@ def arm(connection: Connection, node_ids: Collection[int], *, allow_foreign_disk
     text = "disks may be wiped whatever they hold" if allow_foreign_disk else ""
     append(connection, [row("arming", each, what="armed", text=text, time=moment) for each in node_ids])
     apply_happening(connection, node_ids, Happening("armed"), moment)
+
+
+def refuse_quarantined(connection: Connection, node_ids: Collection[int]) -> None:
+    """Raises Refused when one of the nodes is quarantined."""
+    refused = quarantined_among(connection, node_ids)
+    if refused:
+        names = fold(refused)
+        raise Refused(
+            f"quarantined after failed installs: {names}",
+            hint=f"see why: sis node log {refused[0]}; then: sis node release {names}",
+        )
 
 
 def disarm(connection: Connection, node_ids: Collection[int]) -> None:
