@@ -35,7 +35,7 @@ def main() -> int:
     """Exit code 0, or 1 when a work of ours failed or left a tree that rsync finds different."""
     name = os.environ.get("BENCH") or "full"
     size = None if name == "scale" else sizes.named(name)
-    methods = chosen(os.environ.get("BENCH_METHODS", "").replace(",", " ").split())
+    methods = chosen(_names("BENCH_METHODS"))
     folder = Path(os.environ.get("BENCH_DIR") or _REPOSITORY / ".demo" / "bench").resolve() / name
     _need_programs()
     for signum in (signal.SIGTERM, signal.SIGHUP):
@@ -49,8 +49,9 @@ def _compared(size: sizes.Size, methods: Sequence[type[Method]], folder: Path) -
     """Ours beside the others, on the trees of a size."""
     made = trees.make(size, folder, _say)
     scratch = folder / "scratch"
-    before = _under_way(scratch)
-    if before is None:
+    again = frozenset(method.name for method in chosen(_names("BENCH_AGAIN"))) if _names("BENCH_AGAIN") else frozenset()
+    before = _without(size, again) if again else _under_way(scratch)
+    if again or before is None:
         shutil.rmtree(scratch, ignore_errors=True)
     scene = _scene(size, made, scratch)
     with scene.wire as wire, wire.serving(_nginx(scratch), HTTP_PORT):
@@ -58,7 +59,8 @@ def _compared(size: sizes.Size, methods: Sequence[type[Method]], folder: Path) -
         done = frozenset((figure.work, figure.method) for figure in run.figures)
         if done:
             _say(f"going on after {len(done)} figures")
-        for figure in works.run([method(scene) for method in methods], done, _say):
+        wanted = [method for method in methods if not again or method.name in again]
+        for figure in works.run([method(scene) for method in wanted], done, _say):
             run = _with(run, figure)
             _keep(run, scratch)
     shutil.rmtree(scratch)
@@ -94,6 +96,19 @@ def _need_programs() -> None:
         raise Refused("a benchmark makes network namespaces and whole systems", hint="run it as root")
     if missing:
         raise SisError(f"missing: {', '.join(missing)}", hint="make bench installs them")
+
+
+def _names(variable: str) -> list[str]:
+    return os.environ.get(variable, "").replace(",", " ").split()
+
+
+def _without(size: sizes.Size, again: frozenset[str]) -> Run | None:
+    """The last run, but for the figures of methods that are to be measured again; what these are now is noted."""
+    with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):
+        run = figures.read(_RESULTS / f"{size.name}.json")
+        kept = tuple(figure for figure in run.figures if figure.method not in again)
+        return msgspec.structs.replace(run, figures=kept, versions=limits.versions())
+    return None
 
 
 def _under_way(scratch: Path) -> Run | None:

@@ -9,7 +9,7 @@ from tests.bench.figures import WORKS, Figure, Run
 from tests.bench.goals import Verdict
 
 _COSTS = ("wall s", "down", "up", "head CPU s", "node CPU s", "rest CPU s", "peak")
-_FIGURES = ("work", "method", *_COSTS, "limit s", "wall × rsync", "judged")
+_FIGURES = ("work", "method", *_COSTS, "limit s", "wall × rsync", "judged", "at")
 _GOALS = ("goal", "at most", "yardstick", "ours by nginx", "", "ours by our head", "")
 
 
@@ -131,6 +131,7 @@ def _figure_row(run: Run, figure: Figure, base: Figure | None) -> list[str]:
         f"{seconds(limit[0])} {limit[1]}" if limit else "–",
         ratio(figure.wall_s / base.wall_s) if base and base.wall_s else "–",
         _equal(figure),
+        figure.at[-5:] or "–",
     ]
 
 
