@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from sis import __version__
+from sis.cli.audited import LazyCommand
 from sis.cli.context import DEFAULT_STATE, OUTPUTS, Context, start_logging
-from sis.cli.program import LazyCommand, Program
+from sis.cli.program import Program
 
 COMMANDS = (
     LazyCommand(
@@ -49,7 +50,7 @@ COMMANDS = (
     LazyCommand("head", "sis.cli.head:head", "Prepare and run the head: API, boot answers, store, DHCP."),
     LazyCommand("web", "sis.cli.web:web", "A way into the web console: log in, log out."),
     LazyCommand("token", "sis.cli.token:token", "Keys to the admin API: make, list, revoke."),
-    LazyCommand("audit", "sis.cli.audit:audit", "Who changed what through the API and the console."),
+    LazyCommand("audit", "sis.cli.audit:audit", "Who changed what: commands, API, console."),
     LazyCommand("doctor", "sis.cli.doctor:doctor", "Find everything missing on this machine, each with its remedy."),
 )
 

@@ -1,4 +1,4 @@
-"""`sis audit`: who changed what through the API and the console."""
+"""`sis audit`: who changed what: by commands, through the API and in the console."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OUTCOMES = {"refused": "bold red", "failed": "red", "begun": "yellow", "ok": "g
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most so many.")
 @click.pass_obj
 def audit(context: Context, limit: int) -> None:
-    """List the last changes asked for through the API and the console, oldest first.
+    """List the last changes asked for by commands, through the API and in the console, oldest first.
 
     outcome: begun (the head ended before it knew), ok, failed, refused (the role was too small).
     """

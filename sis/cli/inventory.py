@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -11,7 +12,7 @@ from sis.cli.context import Context
 from sis.cli.nodesets import shown, takes_nodes
 from sis.cli.output import emit_one, printable
 from sis.cli.shown import confirm, counted
-from sis.errors import SisError
+from sis.errors import SisError, UsageFault
 
 _WRITTEN = ("csv", "json", "yaml", "ansible", "slurm", "genders", "clustershell", "prometheus", "c3.conf")
 _READ = ("csv", "json", "genders", "c3.conf", "machines", "cluster.xml")
@@ -85,3 +86,36 @@ def import_(context: Context, file: Path, form: str | None, dry_run: bool, yes: 
         click.echo(f"{what}: {names}")
     verb = "would be" if dry_run else "were"
     click.echo(f"{counted(len(brought.added), 'node')} {verb} added, {len(brought.changed)} changed")
+
+
+@inventory.command(epilog="Example: sis inventory prune -n")
+@click.option("-n", "--dry-run", is_flag=True, help="Say how much would go; drop nothing.")
+@click.pass_obj
+def prune(context: Context, dry_run: bool) -> None:
+    """Drop what need not be kept of the past; the head does it by night. See and change how much: sis inventory keep
+
+    The last event and the last report of each kind of every node always stay.
+    """
+    with context.open_inventory() as opened:
+        gone = opened.past.prune(dry_run=dry_run)
+    if context.output != "table":
+        emit_one({"dry_run": dry_run, **asdict(gone)}, context.output, name="dry_run")
+        return
+    parts = ", ".join(f"{count} {what}" for what, count in asdict(gone).items() if count)
+    click.echo(f"{'would go' if dry_run else 'gone'}: {parts or 'nothing'}")
+
+
+@inventory.command(epilog="Example: sis inventory keep report_days=800 events_each=2000")
+@click.argument("settings", nargs=-1, metavar="[NAME=NUMBER]…")
+@click.pass_obj
+def keep(context: Context, settings: tuple[str, ...]) -> None:
+    """Show, or change, how much of the past is kept: days, and numbers of rows for each node."""
+    changed = {}
+    for word in settings:
+        name, equals, value = word.partition("=")
+        if not equals or not value.isdecimal():
+            raise UsageFault(f"not understood: {word}", hint="write NAME=NUMBER, such as report_days=800")
+        changed[name] = int(value)
+    with context.open_inventory() as opened:
+        kept = opened.past.set_keep(changed) if changed else opened.past.keep()
+    emit_one(asdict(kept), context.output, name="event_days")

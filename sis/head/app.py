@@ -24,6 +24,7 @@ from sis.head.images import Channels
 from sis.head.jobs import Jobs
 from sis.head.live import Live
 from sis.head.netboot import Netboot
+from sis.head.nightly import Nightly
 from sis.head.renders import Renders
 from sis.head.rollouts_drive import Driver
 from sis.head.specs import Specs
@@ -65,6 +66,7 @@ class Head:
         self.gate = Gate(inventory)
         self.admission = Admission(lambda: inventory.settings.get("transfers"))
         self.jobs = Jobs(state, inventory)
+        self.nightly = Nightly(inventory.past)
         self.deltas = DeltaMaker(state, self.renders.store, inventory.stream)
         self.specs = Specs(state)
         self.port = port
@@ -109,6 +111,7 @@ def create(
             head.seen.keep_writing(),
             head.live.follow(),
             head.jobs.follow(),
+            head.nightly.follow(),
             head.deltas.follow(),
             head.rollouts.follow(),
             head.admission.follow(),

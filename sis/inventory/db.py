@@ -16,6 +16,7 @@ from sis.inventory.networks import Networks
 from sis.inventory.nodes import Nodes
 from sis.inventory.orders import Orders
 from sis.inventory.overview import Overview
+from sis.inventory.pruning import Past
 from sis.inventory.rollouts import Rollouts
 from sis.inventory.settings import Settings
 from sis.inventory.standing import Standing
@@ -44,6 +45,7 @@ class Inventory:
         self.admins = Admins(self.database)
         self.audit = Audit(self.database)
         self.changes = Changes(self.database)
+        self.past = Past(self.database)
 
     def close(self) -> None:
         self.database.close()

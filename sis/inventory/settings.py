@@ -13,7 +13,7 @@ from sis.inventory.database import Database
 
 _REVISION = "revision"
 _IDENTITY = "identity"
-_OWN = (_REVISION, _IDENTITY, "channels", "cluster_file")
+_OWN = (_REVISION, _IDENTITY, "channels", "cluster_file", "pruned")
 
 
 class Settings:
