@@ -17,7 +17,7 @@ from sis.image import codec
 from sis.image.model import ChunkTable, Manifest, Version
 from sis.image.sign import Opened
 from sis.image.store import DOCUMENT_BYTES_MAX, VERSION_BYTES_MAX, Beginning, DocumentStore, document_of
-from sis.system.files import atomic_write, make_dirs
+from sis.system.files import atomic_write, make_dirs, read_at_most
 
 if TYPE_CHECKING:
     from sis.image.delta_read import Delta, OpenDelta
@@ -264,11 +264,9 @@ class KeptStore(DocumentStore):
         if self.folder is None:
             return self._memory.get(name)
         try:
-            with (self.folder / name).open("rb") as file:
-                data = file.read(limit + 1)
+            return read_at_most(self.folder / name, limit)
         except OSError:
             return None
-        return data if len(data) <= limit else None
 
     def _keep(self, name: str, data: bytes) -> None:
         if self.folder is None:

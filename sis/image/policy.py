@@ -39,6 +39,8 @@ OS_DEFAULTS: tuple[tuple[str, str], ...] = (
     ("/var/lib/misc/**", "node"),
     ("/var/lib/private/**", "node"),
     ("/var/lib/dbus/machine-id", "node"),
+    ("/var/lib/NetworkManager/**", "node"),
+    ("/etc/console-setup/cached_*", "node"),
     ("/etc/machine-id", "node"),
     ("/etc/ssh/ssh_host_*", "node"),
     ("/etc/adjtime", "node"),

@@ -17,7 +17,7 @@ from sis.image.model import ChunkTable, Manifest, PackRef, Ref, Version
 from sis.image.packs import DICTIONARY_BYTES_MAX, PackWriter
 from sis.image.sign import Opened, Signer
 from sis.system import locks
-from sis.system.files import atomic_write, fsync_dir, is_temporary, make_dirs
+from sis.system.files import atomic_write, fsync_dir, is_temporary, make_dirs, read_at_most
 
 REF_BYTES_MAX = 4 << 20
 VERSION_BYTES_MAX = 64 << 20
@@ -156,13 +156,12 @@ class LocalStore(DocumentStore):
 
     def whole(self, name: str, limit: int) -> bytes | None:
         try:
-            with open(self.path / name, "rb") as file:
-                data = file.read(limit + 1)
+            data = read_at_most(self.path / name, limit)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise Corrupt(f"{self.path / name} cannot be read: {error.strerror}") from error
-        if len(data) > limit:
+        if data is None:
             raise Corrupt(f"{self.path / name} is longer than {limit} bytes")
         return data
 

@@ -1,4 +1,4 @@
-"""What has to follow changes on a node: boot menu, units, host name."""
+"""What has to follow changes on a node: boot menu, units, host name, keyboard."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from sis.node.boot import refresh_boot_menu
 from sis.node.held import Held
 from sis.sync.model import Outcome
 from sis.system import process
+
+_KEYBOARD = {"/etc/default/keyboard": "console-setup.service", "/etc/vconsole.conf": "systemd-vconsole-setup.service"}
+"""Who reads a keyboard's file, Debian's and the others'; at boot only, unless asked."""
 
 
 def triggers(root: Path, held: Held, outcome: Outcome) -> Iterator[str]:
@@ -26,3 +29,7 @@ def triggers(root: Path, held: Held, outcome: Outcome) -> Iterator[str]:
     if "/etc/hostname" in touched and (name := Path("/etc/hostname").read_text().strip()):
         process.run(["hostname", name], check=False, timeout_s=10)
         yield f"host name set to {name}"
+    for path, unit in _KEYBOARD.items():
+        if path in touched:
+            process.run(["systemctl", "try-restart", unit], check=False, timeout_s=120)
+            yield "keyboard set"

@@ -59,6 +59,14 @@ def atomic_write(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = 
         fsync_dir(path.parent)
 
 
+def read_at_most(path: Path, limit: int) -> bytes | None:
+    """A file's content, or None when it is longer than `limit`. Takes the memory of what is there, not of the limit."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(size + 1) if size <= limit else None
+    return data if data is not None and len(data) <= limit else None
+
+
 def temporary_beside(path: Path) -> Path:
     """A name for a file that will be renamed to `path`: hidden, unlikely to be taken."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +43,20 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
         files.atomic_write(path, b"new")
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_bounded_read_takes_no_memory_for_its_bound(tmp_path: Path) -> None:
+    """`file.read(1 << 30)` makes a buffer of that size first: more than a small node has."""
+    path = tmp_path / "f"
+    path.write_bytes(b"12345")
+    tracemalloc.start()
+    try:
+        assert files.read_at_most(path, 1 << 40) == b"12345"
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert files.read_at_most(path, 5) == b"12345"
+    assert files.read_at_most(path, 4) is None
 
 
 def test_temporary_names_are_known_again() -> None:
