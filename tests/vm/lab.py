@@ -160,9 +160,14 @@ class Lab:
             tap=f"tap{number}",
         )
         self.nodes[name] = node
-        process.run(["ip", "-n", self.namespace, "tuntap", "add", "dev", node.tap, "mode", "tap"])
-        process.run(["ip", "-n", self.namespace, "link", "set", node.tap, "master", self.bridge, "up"])
+        self.tap(node.tap)
         return node
+
+    def tap(self, name: str) -> str:
+        """A port of the bridge for one more network card of a node."""
+        process.run(["ip", "-n", self.namespace, "tuntap", "add", "dev", name, "mode", "tap"])
+        process.run(["ip", "-n", self.namespace, "link", "set", name, "master", self.bridge, "up"])
+        return name
 
     def _set_up(self) -> None:
         if self._given_folder is not None:
