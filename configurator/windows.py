@@ -18,7 +18,7 @@ DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 EXAMPLE = "Sun 01:00-05:00"
 
 _DAY_MINUTES = 24 * 60
-_WINDOW = re.compile(r"(?:([A-Za-z,-]+) +)?(\d{1,2}):(\d{2}) *- *(\d{1,2}):(\d{2})")
+_WINDOW = re.compile(r"(?:([A-Za-z,-]+) +)?(\d{1,2}):(\d{2}) *- *(\d{1,2}):(\d{2})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from configurator import windows
 from configurator.checks.peers import group_faults
 from configurator.checks.values import (
     PLAIN_PATH,
@@ -19,6 +20,7 @@ from configurator.checks.values import (
     parsed_address,
     shown,
 )
+from configurator.errors import ConfiguratorError
 from configurator.record import Boot, Environment, Keyboard, Record
 
 _CLUSTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
@@ -88,10 +90,22 @@ def time_and_language_faults(record: Record) -> Iterator[Fault]:
     for at, server in enumerate(record.time_servers):
         if parsed_address(server) is None and (not is_domain(server) or looks_like_address(server)):
             yield Fault(f"record.time_servers[{at}]", f"not an IP address nor a host's name: {shown(server)}")
+    for at, window in enumerate(record.windows):
+        if not _is_window(window):
+            place = f"record.windows[{at}]"
+            yield Fault(place, f"not a maintenance window such as {windows.EXAMPLE}: {shown(window)}")
     if record.locale is not None and not _LOCALE.fullmatch(record.locale):
         yield Fault("record.locale", f"not a locale such as en_US.UTF-8: {shown(record.locale)}")
     if record.keyboard is not None:
         yield from _keyboard(record.keyboard)
+
+
+def _is_window(text: str) -> bool:
+    try:
+        windows.parse(text)
+    except ConfiguratorError:
+        return False
+    return True
 
 
 def _keyboard(keyboard: Keyboard) -> Iterator[Fault]:

@@ -1,4 +1,4 @@
-"""What we render is read back by the programs it is for; each test is skipped where its program is not installed."""
+"""What we render is read back by the programs it is for, where they are installed; tests/vm has the others in a tree."""
 
 from __future__ import annotations
 
@@ -87,14 +87,6 @@ def test_modprobe(name: str, tmp_path: Path) -> None:
         assert {"alias eth0 e1000", "alias eth1 eepro100"} <= read
 
 
-@needs("ifquery")
-@pytest.mark.parametrize("name", cases_with("/etc/network/interfaces"))
-def test_interfaces(name: str, tmp_path: Path) -> None:
-    file = written(name, "/etc/network/interfaces", tmp_path)
-    read = process.run(["ifquery", f"--interfaces={file}", "--list", "-a"]).stdout.split()
-    assert read == ["lo", *(interface.name for interface in record_of(GOOD[name]).interfaces)]
-
-
 @needs("sh")
 @pytest.mark.parametrize(
     ("name", "path", "values"),
@@ -122,14 +114,6 @@ def test_netplan_is_yaml(tmp_path: Path) -> None:
     assert list(read["network"]["ethernets"]) == ["eth0", "eth1", "spare0"]
 
 
-@needs("netplan")
-@pytest.mark.parametrize("name", cases_with("/etc/netplan/10-sis.yaml"))
-def test_netplan_generates(name: str, tmp_path: Path) -> None:
-    (tmp_path / "etc/netplan").mkdir(parents=True)
-    written(name, "/etc/netplan/10-sis.yaml", tmp_path / "etc/netplan")
-    process.run(["netplan", "generate", "--root-dir", tmp_path])
-
-
 @pytest.mark.parametrize("port", ["eno1", "eno2", "ib0", "spare0"])
 def test_keyfiles_are_key_files(port: str) -> None:
     content = files_of("networkmanager")[f"/etc/NetworkManager/system-connections/sis-{port}.nmconnection"].content
@@ -137,36 +121,6 @@ def test_keyfiles_are_key_files(port: str) -> None:
     parser.read_string(content.decode())
     assert {"connection", "ipv4", "ipv6"} < set(parser.sections())
     assert parser["connection"]["type"] in parser.sections()
-
-
-@needs("nmcli")
-@pytest.mark.parametrize("name", cases_with(".nmconnection"))
-def test_networkmanager_takes_the_keyfiles(name: str) -> None:
-    """nmcli reads a connection, changes one word and writes it again: nothing else may be lost."""
-    for path, file in files_of(name).items():
-        if path.endswith(".nmconnection"):
-            argv = ["nmcli", "--offline", "connection", "modify", "connection.autoconnect-priority", "11"]
-            read = process.run(argv, stdin=file.content).stdout.splitlines()
-            ours = [line for line in file.content.decode().splitlines() if line and not line.startswith("#")]
-            assert {*ours} - {*read} == {"autoconnect-priority=10"}
-
-
-@needs("chronyd")
-@pytest.mark.parametrize("name", cases_with("chrony.conf"))
-def test_chrony(name: str, tmp_path: Path) -> None:
-    path = next(path for path in files_of(name) if path.endswith("/chrony.conf"))
-    read = process.run(["chronyd", "-p", "-f", written(name, path, tmp_path)]).stdout
-    assert [line.split()[1] for line in read.splitlines() if line.startswith("server")] == [
-        *record_of(GOOD[name]).time_servers
-    ]
-
-
-@needs("visudo")
-@pytest.mark.parametrize("name", cases_with("/etc/sudoers.d/"))
-def test_sudoers(name: str, tmp_path: Path) -> None:
-    for path in files_of(name):
-        if path.startswith("/etc/sudoers.d/"):
-            process.run(["visudo", "-c", "-f", written(name, path, tmp_path)])
 
 
 @needs("pwck")

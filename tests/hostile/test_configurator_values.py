@@ -102,7 +102,7 @@ GRAMMAR = {
     ),
     r"/etc/systemd/network/10-sis-[A-Za-z0-9._-]{1,15}\.(network|link|netdev)": INI,
     r"/etc/systemd/resolved\.conf\.d/sis\.conf": INI,
-    r"/etc/systemd/system/sis-resync\.timer\.d/sis\.conf": INI,
+    r"/etc/systemd/system/sis-resync\.timer\.d/sis\.conf": rf"{INI}|OnCalendar=[A-Za-z0-9*:., -]+",
     r"/etc/NetworkManager/system-connections/sis-[A-Za-z0-9._-]{1,15}\.nmconnection": INI,
     r"/etc/NetworkManager/conf\.d/sis\.conf": INI,
     r"/etc/netplan/10-sis\.yaml": (
@@ -168,7 +168,8 @@ def full_record() -> dict[str, Any]:
         "root_authorized_keys": keys["root_authorized_keys"],
         "machine_id": "0123456789abcdef0123456789abcdef",
         "timezone": "Europe/Berlin",
-        "resync": "hourly",
+        "resync": "nightly",
+        "windows": ["Sun 01:00-05:00"],
         "profiles": ["compute"],
         "groups": ["rack1"],
         "vars": {"rack": "one"},
