@@ -23,17 +23,19 @@ class Found:
     taken: bool
 
 
-def find(spec: ImageSpec, state: Path, word: str) -> tuple[Found, ...]:
-    """Packages whose name holds `word`, the nearest names first. Lists older than a day are fetched anew.
+def find(spec: ImageSpec, state: Path, word: str, *, fetch: bool = True) -> tuple[Found, ...]:
+    """Packages whose name holds `word`, the nearest names first. With `fetch` lists older than a day are fetched anew.
 
-    Raises UsageFault for a word too short, SisError when an archive cannot be reached.
+    Raises UsageFault for a word too short, SisError when an archive cannot be reached, or there are no lists.
     """
     word = word.strip().lower()
     if len(word) < LEAST_LETTERS:
         raise UsageFault(f"'{word}' is too short to search for", hint=f"give {LEAST_LETTERS} letters or more")
     archive, text = pipeline.archive_of(spec, state)
-    if not _fresh(archive.path / "etc/sources.sources", archive.lists):
+    if fetch and not _fresh(archive.path / "etc/sources.sources", archive.lists):
         archive.update(text)
+    if not (archive.path / "etc/apt.conf").is_file():
+        raise UsageFault("the package lists were not fetched yet", hint=f"sis image packages {spec.image} {word}")
     taken = set(spec.packages)
     found = [Found(name, about, name in taken) for name, about in archive.search(word)]
     return tuple(sorted(found, key=lambda each: (each.name != word, not each.name.startswith(word), each.name)))

@@ -62,6 +62,7 @@ class Specs:
         self.folder = state / "imagespecs"
         self._lock = threading.Lock()
         self._shown: OrderedDict[str, str] = OrderedDict()
+        self._showing = threading.Lock()
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -141,9 +142,10 @@ class Specs:
     def _read(self, name: str, path: Path, text: str) -> Source:
         own = path.parent == self.folder
         version = version_of(text)
-        self._shown[version] = text
-        while len(self._shown) > REMEMBERED:
-            self._shown.popitem(last=False)
+        with self._showing:
+            self._shown[version] = text
+            while len(self._shown) > REMEMBERED:
+                self._shown.popitem(last=False)
         spec: ImageSpec | None = None
         faults: tuple[Fault, ...] = ()
         problem = ""

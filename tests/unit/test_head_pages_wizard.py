@@ -101,6 +101,8 @@ def test_without_a_session_and_with_a_small_role_nothing_is_changed(empty: Servi
     for path in ("packages", "packages/new", "configure", "head", "head/netboot", "build", "publish", "nodes", "boot"):
         assert empty.form(f"/wizard/{path}", session, {"csrf": token, "spec": "compute"}).status == 403, path
     assert empty.form("/wizard/deploy", session, {"csrf": token, "nodeset": "n1"}).status == 403
+    found = empty.ask("GET", "/wizard/packages?find=openmpi", session=session)
+    assert "the package lists were not fetched yet" in found.text
     admin = empty.log_in("admin")
     assert empty.form("/wizard/packages/new", admin, {"name": "evil", "base": "compute"}).status == 403
     assert not (empty.state / "imagespecs" / "evil.yaml").exists()
@@ -254,6 +256,7 @@ def test_a_machine_that_appeared_becomes_the_node_that_lacks_its_mac(head: Servi
     assert head.inventory.nodes.get("n2").macs == ("52:54:00:00:00:aa",)
     assert "None waits." in head.ask("GET", "/wizard/boot", session=session).text
     head.inventory.discoveries.record("52:54:00:00:00:bb", {})
+    assert head.form("/wizard/boot", session, fields).status == 303
     nameless = head.form("/wizard/boot", session, {**fields, "assign": "52:54:00:00:00:bb"})
     assert "which node is it?" in nameless.text
     assert head.form("/wizard/boot", session, {**fields, "reject": "52:54:00:00:00:bb"}).status == 303

@@ -61,6 +61,8 @@ def add_routes(app: FastAPI, wizard: Wizard) -> None:
         one, away, again = form.get("assign"), form.get("reject"), form.get("again")
 
         def work() -> str:
+            if not (one or away or again or form.get("all")):
+                return ""
             if away or again:
                 inventory_acts.reject(inventory, Reject(macs=(away or again,), again=bool(again)))
                 return ""

@@ -14,6 +14,7 @@ from sis.head.answers import status_of
 from sis.head.specs import Changed, Source
 from sis.head.who import Actor
 from sis.head.wizard.frame import SpecName, Wizard
+from sis.inventory.admins import may
 from sis.spec import package_list
 from sis.spec.imagespec import PackageName
 
@@ -34,7 +35,9 @@ class Listed:
 def add_routes(app: FastAPI, wizard: Wizard) -> None:
     head, console = wizard.head, wizard.console
 
-    def page(spec: str, find: str = "", draft: str | None = None, fault: SisError | None = None) -> dict[str, Any]:
+    def page(
+        spec: str, find: str = "", draft: str | None = None, fault: SisError | None = None, *, fetch: bool = True
+    ) -> dict[str, Any]:
         around = wizard.around("packages", spec)
         name = around["spec"]
         source = head.specs.source(name)
@@ -43,7 +46,7 @@ def add_routes(app: FastAPI, wizard: Wizard) -> None:
         trouble = ""
         if find and source.spec is not None:
             try:
-                found = finding.find(source.spec, head.state, find)
+                found = finding.find(source.spec, head.state, find, fetch=fetch)
             except SisError as error:
                 trouble = str(error)
         return {
@@ -65,8 +68,8 @@ def add_routes(app: FastAPI, wizard: Wizard) -> None:
     async def packages(
         request: Request, spec: SpecName = "", find: Annotated[str, Query(max_length=64)] = ""
     ) -> Response:
-        def work(_: Actor) -> dict[str, Any]:
-            return page(spec, find.strip())
+        def work(actor: Actor) -> dict[str, Any]:
+            return page(spec, find.strip(), fetch=may(actor.role, "admin"))
 
         return await console.show(request, "wizard/packages.html", work)
 
