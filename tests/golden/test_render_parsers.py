@@ -1,4 +1,4 @@
-"""What we render is read back by the programs it is for, where they are installed; tests/vm has the others in a tree."""
+"""What we render is read back by the programs it is for, where they are installed; tests/vm has others in a tree."""
 
 from __future__ import annotations
 
@@ -237,33 +237,6 @@ def test_networkd_makes_a_bridge(tmp_path: Path) -> None:
     addresses, routes, *log = in_a_private_network(RUN_NETWORKD, tmp_path, ports, "4")
     assert_bridged(addresses, routes)
     assert [line for line in log if "/etc/systemd/network" in line and "Configuring with" not in line] == []
-
-
-RUN_IFUP = (
-    IN_A_PRIVATE_NETWORK
-    + r"""
-mkdir -p /run/network
-ifup -a -i "$2" >/run/log 2>&1 || cat /run/log >&2
-ip -j addr
-ip -j route
-ip -6 -j route
-ifdown -a -i "$2" >/run/log 2>&1 || cat /run/log >&2
-ip -j link
-"""
-)
-
-
-@pytest.mark.root
-@needs("ifup")
-def test_ifup_makes_a_bridge_and_ifdown_removes_it(tmp_path: Path) -> None:
-    case = GOOD["ifupdown-bridge"]
-    apply(tmp_path, plan(tmp_path, case.render()))
-    ports = " ".join(f"{each.name}={each.mac}" for each in record_of(case).interfaces if each.mac)
-    read = in_a_private_network(RUN_IFUP, tmp_path, ports, tmp_path / "etc/network/interfaces")
-    addresses, routes, routes6, links = read
-    assert_bridged(addresses, routes)
-    assert ("default", "2001:db8:77::1") in {(route["dst"], route.get("gateway")) for route in json.loads(routes6)}
-    assert "br0" not in {link["ifname"] for link in json.loads(links)}
 
 
 @pytest.mark.root

@@ -5,9 +5,10 @@ They are kept off this machine: NetworkManager, sshd and chronyd would start to 
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from sis.build import inside
 from sis.system import process
 from sis.system.process import Completed
 from tests.golden.render_cases import cases
+from tests.golden.test_render_parsers import assert_bridged
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
@@ -67,7 +69,7 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tree: Path) -> object:
+def machine(tree: Path) -> Iterator[Machine]:
     made = Machine(tree)
     yield made
     made.clean()
@@ -158,3 +160,30 @@ def test_systemd_reads_the_timer(machine: Machine, name: str) -> None:
     ])  # fmt: skip
     done = machine.run("systemd-analyze", "verify", "--man=no", "/etc/systemd/system/sis-resync.timer", check=False)
     assert not [line for line in done.stderr.splitlines() if "sis-resync" in line]
+
+
+WITH_IFUP = r"""
+mount -t sysfs -o ro sysfs /sys
+mkdir -p /run/network
+for port in $1; do
+    ip link add "${port%%=*}" address "${port#*=}" type veth peer name "p-${port%%=*}"
+    ip link set "p-${port%%=*}" up
+done
+ifup -a >/run/log 2>&1 || cat /run/log >&2
+ip -j addr
+ip -j route
+ip -6 -j route
+ifdown -a >/run/log 2>&1 || cat /run/log >&2
+ip -j link
+"""
+
+
+def test_ifup_makes_a_bridge_and_ifdown_removes_it(machine: Machine) -> None:
+    case = GOOD["ifupdown-bridge"]
+    machine.lay(files_of("ifupdown-bridge", "/etc/network/interfaces"))
+    interfaces = decode(case.record_file.read_bytes()).interfaces
+    ports = " ".join(f"{each.name}={each.mac}" for each in interfaces if each.mac)
+    addresses, routes, routes6, links = machine.run("sh", "-euc", WITH_IFUP, "sh", ports).stdout.splitlines()
+    assert_bridged(addresses, routes)
+    assert ("default", "2001:db8:77::1") in {(route["dst"], route.get("gateway")) for route in json.loads(routes6)}
+    assert "br0" not in {link["ifname"] for link in json.loads(links)}
