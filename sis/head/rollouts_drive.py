@@ -39,6 +39,8 @@ LOOK_EVERY_S = 0.5
 QUIET_EVERY_S = 3.0
 """How often rollouts are looked at when nothing has happened: time alone moves them too."""
 SETTLE_EVERY_S = 30.0
+RESTS = 4
+"""So many times as long as a round took nothing is looked at."""
 REACH_S = 120.0
 """A node that gave no sign of life for so long is not reachable; agents ask at least every 30 s."""
 
@@ -67,6 +69,7 @@ class Driver:
         self._newest = -1
         self._quiet_until = 0.0
         self._settled = 0.0
+        self._rests_until = 0.0
 
     def stop(self) -> None:
         self._stopping.set()
@@ -87,6 +90,8 @@ class Driver:
     def look(self) -> None:
         """One round: nothing but a query while no rollout is open or nothing has happened."""
         moment = time.monotonic()
+        if moment < self._rests_until:
+            return
         if moment >= self._settled:
             self._settled = moment + SETTLE_EVERY_S
             settle_holds(self._inventory, self._renders)
@@ -104,6 +109,8 @@ class Driver:
                 after = move(self._inventory, rollout_id, senses)
                 self._run_hooks(after, senses.hooks)
                 is_due = after.is_next_due
+        # Thousands of nodes at work make many rows: what is looked at less often is seen to all the same.
+        self._rests_until = time.monotonic() + RESTS * (time.monotonic() - moment)
 
     def _run_hooks(self, after: Step, hooks: Hooks) -> None:
         for node_id, ask in after.asks:
@@ -115,7 +122,14 @@ class Driver:
 
 
 def move(inventory: Inventory, rollout_id: int, senses: Senses) -> Step:
-    """One step of one rollout: looked at, decided, done and told, all in one transaction."""
+    """One step of one rollout: looked at, decided, done and told, all in one transaction; none when all stays."""
+    with inventory.database.read() as connection:
+        rollout = rollouts.load(connection, rollout_id)
+        members = rollouts.nodes_of(connection, rollout_id)
+        known, rules = look_at(connection, rollout, members, senses)
+        after = step(rollout, members, known, rules)
+    if after.rollout == rollout and not after.asks and tuple(after.nodes.values()) == members:
+        return after
     with inventory.database.write() as connection:
         rollout = rollouts.load(connection, rollout_id, lock=True)
         members = rollouts.nodes_of(connection, rollout_id)
