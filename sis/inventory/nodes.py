@@ -408,6 +408,8 @@ def delete_nodes(connection: Connection, names: Collection[str]) -> int:
             schema.interfaces.c.node_id.in_(part), schema.interfaces.c.mac.is_not(None)
         )
         connection.execute(sa.delete(schema.discoveries).where(schema.discoveries.c.mac.in_(macs)))
+        stream = schema.stream
+        connection.execute(sa.delete(stream).where(stream.c.kind == "discovered", stream.c.subject.in_(macs)))
         connection.execute(sa.delete(schema.nodes).where(schema.nodes.c.id.in_(part)))
     drop_empty_groups(connection)
     changes.record(connection, "delete", ids, ())

@@ -39,8 +39,8 @@ def event(at: int, outcome: str = "ok") -> Event:
 def report(at: int, kind: str = "sync") -> Report:
     return Report(
         kind=kind,  # type: ignore[arg-type]
-        outcome="ok", in_sync=True, image="compute", generation=1, version="v", seconds=1.0, totals=Totals(), changes=(),
-        started=f"2026-01-01T00:00:{at:02}.000Z", changes_left_out=0, reboot_needed=False, error="", log="",
+        outcome="ok", in_sync=True, image="compute", generation=1, version="v", seconds=1.0, totals=Totals(),
+        started=f"2026-01-01T00:00:{at:02}.000Z", changes=(), changes_left_out=0, reboot_needed=False, error="", log="",
     )  # fmt: skip
 
 
