@@ -189,8 +189,8 @@ def _show(outcome: Outcome, output: str, seconds: float, verb: str) -> None:
 
         click.echo(msgspec.json.format(msgspec.json.encode(outcome), indent=2).decode())
         return
-    for change in outcome.changes:
-        click.echo(_line(change))
+    if outcome.changes:
+        click.echo("\n".join(map(_line, outcome.changes)))
     for notice in outcome.notices:
         click.echo(f"note: {notice}", err=True)
     click.echo(_summary(outcome.totals, len(outcome.changes), outcome.in_sync, verb, seconds))

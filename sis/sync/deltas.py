@@ -7,6 +7,7 @@ fetched as chunks; so is everything when the delta itself cannot be read.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -79,13 +80,20 @@ class DeltaUse:
         wanted.difference_update(chunk.digest for placed in items for chunk in placed.chunks)
         return sum(placed.item.stored for placed in items), sum(map(self._chunk_cost, wanted))
 
-    def make(self, missing: Iterable[bytes]) -> Generator[Arrived, None, None]:
-        """The chunks of `missing` that the delta gives, each proved by its digest. Never raises for what is damaged."""
+    def make(
+        self, missing: Iterable[bytes], take: Callable[[bytes, bytes], bool] | None = None
+    ) -> Generator[Arrived, None, None]:
+        """The chunks of `missing` that the delta gives, each proved by its digest. Never raises for what is damaged.
+
+        `take` is offered each chunk, in the thread that made it; those it takes are not yielded.
+        """
         wanted = frozenset(missing)
-        for pairs in self._decoded(self.chosen(wanted)):
-            for digest, data in pairs:
-                if digest in wanted:
-                    yield Arrived(digest, data)
+
+        def is_left(digest: bytes, data: bytes) -> bool:
+            return digest in wanted and not (take is not None and take(digest, data))
+
+        for pairs in self._decoded(self.chosen(wanted), is_left):
+            yield from itertools.starmap(Arrived, pairs)
 
     def notices(self) -> Iterator[str]:
         """What did not go by the delta, a sentence each."""
@@ -111,8 +119,10 @@ class DeltaUse:
             return False
         return found.entry.kind is Kind.FILE and found.entry.chunks == entry.chunks
 
-    def _decoded(self, items: tuple[Placed, ...]) -> Iterator[list[tuple[bytes, bytes]]]:
-        """The outcome of each item, in order; a bounded amount under way at any time."""
+    def _decoded(
+        self, items: tuple[Placed, ...], is_left: Callable[[bytes, bytes], bool]
+    ) -> Iterator[list[tuple[bytes, bytes]]]:
+        """What is left of the outcome of each item, in order; a bounded amount under way at any time."""
         under_way: deque[tuple[Placed, Future[list[tuple[bytes, bytes]]]]] = deque()
         ahead_bytes = 0
         with ThreadPoolExecutor(_DECODERS, "delta") as pool:
@@ -122,7 +132,7 @@ class DeltaUse:
                     ahead_bytes -= _weight(under_way[0][0])
                     yield self._outcome(*under_way.popleft())
                 ahead_bytes += weight
-                under_way.append((placed, pool.submit(self._decode, placed, payload)))
+                under_way.append((placed, pool.submit(self._decode, placed, payload, is_left)))
             while under_way:
                 yield self._outcome(*under_way.popleft())
 
@@ -150,8 +160,10 @@ class DeltaUse:
                 at = placed.offset + placed.item.stored
                 yield placed, payload
 
-    def _decode(self, placed: Placed, payload: bytes) -> list[tuple[bytes, bytes]]:
-        return decode_item(placed, payload, self._base_of(placed))
+    def _decode(
+        self, placed: Placed, payload: bytes, is_left: Callable[[bytes, bytes], bool]
+    ) -> list[tuple[bytes, bytes]]:
+        return [pair for pair in decode_item(placed, payload, self._base_of(placed)) if is_left(*pair)]
 
     def _base_of(self, placed: Placed) -> bytes:
         parts = []

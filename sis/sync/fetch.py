@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from sis.sync.source import ChunkSource
 GAP_BYTES = 48 << 10
 """Bytes that are read and thrown away rather than asked around with a request of their own."""
 
-_BATCH_BYTES = 1 << 20
+_BATCH_BYTES = 512 << 10
 _BATCHES_AHEAD = 12
 _READERS = 3
 _DECODERS = 2
@@ -62,8 +62,12 @@ def coalesce(wanted: Iterable[Location], gap_bytes: int = GAP_BYTES) -> tuple[Ra
 class Fetching:
     """The chunks of `digests` from `source`, as they arrive. Counts `bytes_fetched`."""
 
-    def __init__(self, source: ChunkSource, digests: Iterable[bytes]) -> None:
+    def __init__(
+        self, source: ChunkSource, digests: Iterable[bytes], take: Callable[[bytes, bytes], bool] | None = None
+    ) -> None:
+        """`take` is offered each chunk, in the thread that decoded it; those it takes are not yielded."""
         self.bytes_fetched = 0
+        self._take = take or (lambda _digest, _data: False)
         self._source = source
         self._ranges = iter(coalesce(_locate(source.locations, digests)))
         self._lock = threading.Lock()
@@ -150,7 +154,8 @@ class Fetching:
             yield batch
 
     def _decode(self, batch: list[tuple[Location, bytes]]) -> list[Arrived]:
-        return [Arrived(location.digest, self._decode_one(location, stored)) for location, stored in batch]
+        arrived = (Arrived(location.digest, self._decode_one(location, stored)) for location, stored in batch)
+        return [chunk for chunk in arrived if not self._take(chunk.digest, chunk.data)]
 
     def _decode_one(self, location: Location, stored: bytes) -> bytes:
         name = self._source.pack_name(location.pack).removeprefix("packs/")

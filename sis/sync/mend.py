@@ -140,14 +140,15 @@ def _make_ready(stage: Stage, plan: Plan, want: DesiredTree, source: ChunkSource
     """
     fetching = None
     try:
+        stage.open_directories(plan.files)
         stage.prepare_trees(plan.trees)
         stage.make(plan.files, want.blobs)
         if stage.missing and by_delta is not None:
-            with contextlib.closing(by_delta.make(stage.missing)) as made:
+            with contextlib.closing(by_delta.make(stage.missing, stage.put_whole)) as made:
                 for digest, data in made:
                     stage.put(digest, data)
         if stage.missing:
-            fetching = Fetching(source, stage.missing)
+            fetching = Fetching(source, stage.missing, stage.put_whole)
             with contextlib.closing(iter(fetching)) as arrived:
                 for digest, data in arrived:
                     stage.put(digest, data)

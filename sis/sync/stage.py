@@ -1,7 +1,8 @@
 """Files made ready beside the tree, in `.sis-stage` of their own file system, verified before a name appears.
 
 A staged file's name is made from its path and content, so an interrupted run's work is found again and what of it
-verifies is kept. One thread writes; where content comes from (this node, the layer, the store) is told by the plan.
+verifies is kept. Where content comes from (this node, the layer, the store) is told by the plan. Files of one chunk
+are written by whichever thread has it, the others by one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import errno
 import functools
 import os
 import stat
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from blake3 import blake3
 
 from sis.image.codec import RUN_BYTES
 from sis.image.model import ANY_MTIME, HOLE, Entry, Kind
+from sis.sync.flush import Flusher
 from sis.sync.listing import Row, row_of
 from sis.sync.observe import Area, Observed, is_zero, run_matches
 from sis.sync.plan import NewFile, NewTree, Part
@@ -42,7 +45,7 @@ class Counts:
     written: int = 0
 
 
-@dataclass
+@dataclass(slots=True)
 class _Making:
     """One file on the way; done when nothing is missing."""
 
@@ -53,6 +56,11 @@ class _Making:
     is_created: bool = False
     is_resumed: bool = False
     missing: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether one chunk is all of it, and nothing of it is there yet."""
+        return len(self.entry.chunks) == RUN_BYTES and not self.is_created
 
 
 @dataclass
@@ -69,15 +77,23 @@ class Stage:
         self._handles: OrderedDict[bytes, tuple[int, Area]] = OrderedDict()
         self._left_over: set[bytes] = set()
         self._made: dict[bytes, Row] = {}
+        self._guard = threading.Lock()
+        self._thread = threading.local()
+        self._of_threads: list[Beneath] = []
+        self._flusher = Flusher(self.tree, self.observed.areas)
         self._owner = (os.geteuid(), os.getegid())
         self._plain_modes = frozenset(mode for mode in range(0o1000) if not mode & _umask())
-        self._waiting: dict[bytes, list[tuple[_Making, int]]] = {}
+        self._waiting: dict[bytes, tuple[_Making, int] | list[tuple[_Making, int]]] = {}
         self._source: tuple[bytes, int] | None = None
 
     def __enter__(self) -> Stage:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._flusher.end()
+        for directory in self._of_threads:
+            directory.close()
+        self._of_threads.clear()
         for handle, _area in self._handles.values():
             os.close(handle)
         self._handles.clear()
@@ -151,6 +167,11 @@ class Stage:
         """What is in new trees: its lstat once it was ready."""
         return self._made
 
+    def open_directories(self, files: Iterable[NewFile]) -> None:
+        """Have the staging directory of each of these."""
+        for area in {self.observed.area_of(file.entry.path) for file in files}:
+            self._directory(area)
+
     def _directory(self, area: Area) -> Beneath:
         opened = self._directories.get(area.mount)
         if opened is None:
@@ -176,7 +197,7 @@ class Stage:
                     self._write(making, part.offset, blobs[digest])
                 else:
                     making.missing += 1
-                    self._waiting.setdefault(digest, []).append((making, part.offset))
+                    self._wait(digest, making, part.offset)
             if not making.missing:
                 self._finish(making)
 
@@ -185,13 +206,57 @@ class Stage:
         """Digests of the chunks that files wait for."""
         return frozenset(self._waiting)
 
+    def put_whole(self, digest: bytes, data: bytes) -> bool:
+        """`put` for a chunk that is all of one file, from any thread; False if it is not, and nothing was done.
+
+        The staging directories of the files are there before: see `open_directories`.
+        """
+        waiting = self._waiting.get(digest)
+        if not isinstance(waiting, tuple) or not waiting[0].is_whole:
+            return False
+        making, entry = waiting[0], waiting[0].entry
+        directory = self._of_thread(making.area)
+        handle = directory.create(making.name, entry.mode)
+        try:
+            _write_all(handle, data, 0)
+            self._dress(handle, entry, fresh=True)
+            if making.is_in_tree:
+                self._made[entry.path] = row_of(os.fstat(handle))
+        finally:
+            os.close(handle)
+        del self._waiting[digest]
+        with self._guard:
+            self._count(len(data))
+        return True
+
+    def _of_thread(self, area: Area) -> Beneath:
+        """The staging directory, with handles on parents that are this thread's own."""
+        mine: dict[bytes, Beneath] = self._thread.__dict__.setdefault("directories", {})
+        directory = mine.get(area.mount)
+        if directory is None:
+            directory = mine[area.mount] = Beneath(os.dup(self._directories[area.mount].root))
+            with self._guard:
+                self._of_threads.append(directory)
+        return directory
+
     def put(self, digest: bytes, data: bytes) -> None:
         """Write a chunk (verified by whoever brings it) everywhere it belongs."""
-        for making, offset in self._waiting.pop(digest):
+        waiting = self._waiting.pop(digest)
+        for making, offset in waiting if isinstance(waiting, list) else (waiting,):
             self._write(making, offset, data)
             making.missing -= 1
             if not making.missing:
                 self._finish(making)
+
+    def _wait(self, digest: bytes, making: _Making, offset: int) -> None:
+        """Most chunks are waited for once: these take no list."""
+        known = self._waiting.get(digest)
+        if known is None:
+            self._waiting[digest] = (making, offset)
+        elif isinstance(known, list):
+            known.append((making, offset))
+        else:
+            self._waiting[digest] = [known, (making, offset)]
 
     def _begin(self, making: _Making, parts: tuple[Part, ...]) -> list[Part]:
         """The runs that are not in the staged file yet. A file no earlier run left is created at its first byte."""
@@ -263,7 +328,8 @@ class Stage:
         for part in run:
             digest, size = part.chunk
             if run_matches(handle, part.offset, size, digest):
-                self._count_local(size)
+                with self._guard:
+                    self._count(size, is_local=True)
             else:
                 lacking.append(part)
         return lacking
@@ -300,38 +366,34 @@ class Stage:
             self._source = None
 
     def _write(self, making: _Making, offset: int, data: bytes, *, is_local: bool = False) -> None:
-        handle = self._handle(making)
-        rest = memoryview(data)
-        while rest:
-            written = os.pwrite(handle, rest, offset)
-            offset += written
-            rest = rest[written:]
-        if is_local:
-            self._count_local(len(data))
-        else:
-            self.counts.written += len(data)
-            self.progress(len(data))
+        _write_all(self._handle(making), data, offset)
+        with self._guard:
+            self._count(len(data), is_local=is_local)
 
-    def _count_local(self, size: int) -> None:
-        self.counts.local += size
+    def _count(self, size: int, *, is_local: bool = False) -> None:
+        if is_local:
+            self.counts.local += size
         self.counts.written += size
+        self._flusher.written(size)
         self.progress(size)
 
     def _finish(self, making: _Making) -> None:
         """Everything is in it: give it its metadata and close it."""
         entry = making.entry
         handle = self._handle(making)
-        mtime_ns = None if entry.mtime_ns == ANY_MTIME else entry.mtime_ns
-        is_dressed = (entry.uid, entry.gid) == self._owner and entry.mode in self._plain_modes and not entry.xattrs
-        if making.is_resumed or not is_dressed:
-            fresh = not making.is_resumed
-            set_metadata_of(handle, entry.uid, entry.gid, entry.mode, entry.xattrs, mtime_ns, fresh=fresh)
-        elif mtime_ns is not None:
-            os.utime(handle, ns=(mtime_ns, mtime_ns))
+        self._dress(handle, entry, fresh=not making.is_resumed)
         if making.is_in_tree:
             self._made[entry.path] = row_of(os.fstat(handle))
         del self._handles[making.name]
         os.close(handle)
+
+    def _dress(self, handle: int, entry: Entry, *, fresh: bool) -> None:
+        mtime_ns = None if entry.mtime_ns == ANY_MTIME else entry.mtime_ns
+        is_dressed = (entry.uid, entry.gid) == self._owner and entry.mode in self._plain_modes and not entry.xattrs
+        if not (fresh and is_dressed):
+            set_metadata_of(handle, entry.uid, entry.gid, entry.mode, entry.xattrs, mtime_ns, fresh=fresh)
+        elif mtime_ns is not None:
+            os.utime(handle, ns=(mtime_ns, mtime_ns))
 
     def _hold(self, making: _Making, handle: int) -> None:
         self._handles[making.name] = (handle, making.area)
@@ -412,6 +474,14 @@ class Stage:
         path = self.path_for(entry)
         self.tree.remove_tree(path)
         return path
+
+
+def _write_all(handle: int, data: bytes, offset: int) -> None:
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(handle, rest, offset)
+        offset += written
+        rest = rest[written:]
 
 
 def _make_special(where: Beneath, path: bytes, entry: Entry) -> None:
