@@ -126,9 +126,10 @@ class Browser:
 
     def fill(self, name: str, value: str) -> None:
         """Write into the field of this name, or choose in it."""
-        field = self.find(f"[name={json.dumps(name)}]")
+        at = f"[name={json.dumps(name)}]:not([type=hidden])"
+        field = self.find(at)
         if field.tag_name == "select":
-            field.find_element(By.CSS_SELECTOR, f"option[value={json.dumps(value)}]").click()
+            next(each for each in self.every(f"{at} option") if each.get_property("value") == value).click()
         else:
             field.clear()
             field.send_keys(value)

@@ -13,9 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
+from sis.head.jobs import Job
 from sis.image import commit, refs
 from sis.image.store import LocalStore
 from sis.inventory import db
+from sis.inventory.clock import now
 from sis.inventory.db import Inventory
 from sis.inventory.model import Assignment, Interface, Network, NewNode, Role
 from sis.inventory.names import fold
@@ -86,6 +90,7 @@ def free_port() -> int:
 def furnish(state: Path) -> None:
     """Fill an empty state directory with a cluster one can look at."""
     make_images(state)
+    make_jobs(state)
     with db.open(state / "state.db") as inventory:
         inventory.settings.set(cluster="Andromeda")
         inventory.networks.put(Network("mgmt", "10.77.0.0/16", data={"head": "10.77.0.1"}))
@@ -154,6 +159,19 @@ def make_past(inventory: Inventory) -> None:
         entry = inventory.audit.begin("ada", "operate", "session", action, fold(everyone[:6]), outcome="begun")
         inventory.audit.end(entry, "failed" if fault else "ok", fault)
     inventory.audit.begin("eve", "view", "session", "console do", fold(everyone), outcome="refused")
+
+
+def make_jobs(state: Path) -> None:
+    """A build that went well and one that did not."""
+    folder = state / "jobs"
+    folder.mkdir()
+    words = ("image", "build", "compute")
+    log = "▸ packages\n" + "".join(f"  Unpacking package-{at} (1.0-{at}) ...\n" for at in range(60))
+    for at, outcome, told in ((1, "ok", ""), (2, "failed", "E: Unable to locate package nosuch")):
+        job = Job(id=at, title="build compute", words=words, by="ada", started=now(), ended=now(), outcome=outcome,
+                  told=told)  # type: ignore[arg-type]  # fmt: skip
+        (folder / f"{at}.json").write_bytes(msgspec.json.encode(job))
+        (folder / f"{at}.log").write_text(log + told + "\n")
 
 
 def _node(at: int) -> NewNode:

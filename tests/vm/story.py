@@ -15,17 +15,18 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sis.system import process
+from tests.vm.hands import NODES, Hands, by_command
 from tests.vm.lab import Lab, Node, inside
 
 HOUSE = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 HEAD_PORT = 8700
-NODES = "n[001-002]"
 DISK_BYTES = 4 << 30
 BIG = "/opt/data/big.bin"
 BIG_BYTES = 100_000_000
@@ -50,12 +51,15 @@ class Row:
 
 @dataclass
 class Story:
-    """One telling. `folder` holds everything it makes; `tell` gets a line at a time."""
+    """One telling. `folder` holds everything it makes; `tell` gets a line at a time; `take_up`: the admin's hands."""
 
     folder: Path
     tell: Callable[[str], None] = print
     rows: list[Row] = field(default_factory=list)
     lab: Lab | None = None
+    take_up: Callable[[Story], AbstractContextManager[Hands]] = by_command
+    environment: dict[str, str] = field(default_factory=dict)
+    """Of the head's service, and with it of the jobs it runs."""
 
     @property
     def state(self) -> Path:
@@ -115,11 +119,11 @@ class Story:
 
     def whole(self, during: Callable[[Story], None] | None = None) -> None:
         """All chapters in order; `during` makes trouble while the nodes install."""
-        self.set_up_head()
-        self.build_first()
-        self.publish_first()
-        with Lab(folder=self.folder / "lab") as lab:
-            self.open_lab(lab)
+        with Lab(folder=self.folder / "lab") as self.lab, self.take_up(self) as self.hands:
+            self.set_up_head()
+            self.build_first()
+            self.publish_first()
+            self.define_both()
             self.install_both(during)
             self.drift()
             self.find_out()
@@ -138,14 +142,15 @@ class Story:
     def set_up_head(self) -> None:
         with self.step("the head: keys, cluster file, specs"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.specs.mkdir(parents=True, exist_ok=True)
-            self.sis("head", "init")
-            (self.state / "cluster.yaml").write_text(CLUSTER)
-            self.sis("cluster", "apply", str(self.state / "cluster.yaml"))
-            make_big_file(self.folder / "big.bin")
-            (self.specs / "names.sh").write_text(NAMES)
-            (self.specs / "names.sh").chmod(0o755)
-            (self.specs / "compute.yaml").write_text(self.spec(packages=["tree"], motd="golden, first edition"))
+            self.state.mkdir(exist_ok=True)
+            self.hands.set_up_head(self)
+
+    def lay_out_files(self) -> None:
+        """What the spec's files and scripts come from."""
+        self.specs.mkdir(parents=True, exist_ok=True)
+        make_big_file(self.folder / "big.bin")
+        (self.specs / "names.sh").write_text(NAMES)
+        (self.specs / "names.sh").chmod(0o755)
 
     def spec(self, *, packages: Sequence[str], motd: str) -> str:
         """The demo's compute image: the shipped one, with files to play with laid over."""
@@ -163,7 +168,7 @@ scripts:
 
     def build_first(self) -> None:
         with self.step("build the golden image: imagespecs/compute.yaml → tree → compute@1"):
-            self.sis("image", "build", "compute", timeout_s=1200)
+            self.hands.build(self)
             shown = self.sis_data("image", "show", "compute@1")
             self.expect(shown["name"] == "compute@1", "compute@1 is committed")
             shutil.rmtree(self.folder / "tree-1", ignore_errors=True)
@@ -172,34 +177,28 @@ scripts:
 
     def publish_first(self) -> None:
         with self.step("publish it: compute@stable"):
-            self.sis("image", "publish", "compute@1", "stable")
+            self.hands.publish(self)
             self.sis("image", "list")
 
     # -- chapter 2: two machines -----------------------------------------------------------------------------------
 
-    def open_lab(self, lab: Lab) -> None:
+    def define_both(self) -> None:
         """Two machines with empty disks, one BIOS, one UEFI, on a network of their own with the head's service."""
-        self.lab = lab
         with self.step("two machines with empty disks; the head's service, DHCP and TFTP on their network"):
-            macs = [
-                lab.node(name, firmware=kind, disks=[DISK_BYTES]).mac
-                for name, kind in (("n001", "bios"), ("n002", "uefi"))
-            ]
-            self.sis(
-                "node", "add", NODES, "--mac", ",".join(macs), "--image", "compute@stable", "--group", "rack1",
-                "--layout", "single",
-            )  # fmt: skip
+            bios = self.the_lab().node("n001", firmware="bios", disks=[DISK_BYTES])
+            uefi = self.the_lab().node("n002", firmware="uefi", disks=[DISK_BYTES])
+            self.hands.define(self, (bios.mac, uefi.mac))
             self.sis("node", "list")
-            self.start_head()
 
     def start_head(self) -> None:
-        lab = self._lab()
+        lab = self.the_lab()
         self.head = lab.start(
             [
                 str(BIN / "sis"), "--state", str(self.state), "head", "run",
-                "--listen", f"{lab.address}:{HEAD_PORT}", "--interface", lab.bridge,
+                "--listen", f"{lab.address}:{HEAD_PORT}", *self.hands.head_words(self),
             ],
             output=self.folder / "head.log",
+            env=self.environment,
         )  # fmt: skip
         self._until(self._head_answers, 30, "the head answers")
 
@@ -208,13 +207,13 @@ scripts:
 
     def install_both(self, during: Callable[[Story], None] | None = None) -> None:
         with self.step("deploy: netboot → partition → pull → render → boot loader → boot from disk") as row:
-            self.sis("deploy", NODES, "-y")
+            self.hands.deploy(self)
             for node in self.machines():
                 node.power_on()
             if during is not None:
                 during(self)
             self.follow(lambda states: all(s["state"] == "in-sync" for s in states.values()), INSTALL_TIMEOUT_S)
-            self.sis("status")
+            self.hands.look(self)
             reports = self.sis_data("node", "list")
             row.bytes_moved = sum(self.last_report(n["name"], "install")["totals"]["bytes_fetched"] for n in reports)
             for name in ("n001", "n002"):
@@ -307,7 +306,7 @@ scripts:
     # -- tools -----------------------------------------------------------------------------------------------------
 
     def machines(self) -> list[Node]:
-        return list(self._lab().nodes.values())
+        return list(self.the_lab().nodes.values())
 
     def on_node(self, name: str, script: str, timeout_s: float = 120) -> str:
         """Run a shell script on an installed node over ssh, as root."""
@@ -321,7 +320,7 @@ scripts:
             f"root@{address}",
             script,
         ]
-        return self._lab().run(argv, timeout_s=timeout_s).stdout
+        return self.the_lab().run(argv, timeout_s=timeout_s).stdout
 
     def states(self) -> dict[str, dict[str, Any]]:
         return {row["name"]: row for row in self.sis_data("status")}
@@ -367,14 +366,14 @@ scripts:
 
     def _head_answers(self) -> bool:
         with (
-            inside(self._lab().namespace),
+            inside(self.the_lab().namespace),
             contextlib.suppress(OSError),
-            socket.create_connection((self._lab().address, HEAD_PORT), timeout=2),
+            socket.create_connection((self.the_lab().address, HEAD_PORT), timeout=2),
         ):
             return True
         return False
 
-    def _lab(self) -> Lab:
+    def the_lab(self) -> Lab:
         assert self.lab is not None
         return self.lab
 
@@ -448,16 +447,6 @@ def explained(line: str, layer: set[str]) -> bool:
     only_time = re.fullmatch(r"\.d\.\.t\.*", code) is not None
     return only_time and not policy.holds_mtime(relative)
 
-
-CLUSTER = """\
-cluster: demo
-networks:
-  mgmt:
-    cidr: 10.77.0.0/24
-    domain: demo.cluster
-    head: 10.77.0.1
-    dhcp: {range: 10.77.0.200-10.77.0.250, mode: full}
-"""
 
 NAMES = """\
 #!/bin/sh -e

@@ -32,13 +32,32 @@ PAGES = {
     "ask-sync": "/ask?do=sync&nodeset=@rack1",
     "ask-deploy-hindered": "/ask?do=deploy&nodeset=n[001-008]",
     "audit": "/audit",
+    "rollouts": "/rollouts",
+    "rollout": "/rollouts/1",
+    "figures": "/figures",
+    "settings": "/settings",
+    "edit": "/edit?nodeset=@rack1",
+    "node-file": "/nodes/n001/file?path=/etc/hostname",
+    "jobs": "/jobs",
+    "job": "/jobs/1",
+    "job-failed": "/jobs/2",
+    "wizard": "/wizard",
+    "wizard-preflight": "/wizard/preflight",
+    "wizard-packages": "/wizard/packages",
+    "wizard-configure": "/wizard/configure",
+    "wizard-head": "/wizard/head",
+    "wizard-build": "/wizard/build",
+    "wizard-nodes": "/wizard/nodes",
+    "wizard-boot": "/wizard/boot",
+    "wizard-deploy": "/wizard/deploy",
+    "wizard-test": "/wizard/test",
     "no-such-node": "/nodes/n999",
 }
 """Each page, in the states that look different; a name is the screenshot's."""
 
 SIZES = {1440: 900, 390: 844}
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
-DOORS = {"/login", "/static/{name}"}
+NO_PAGES = {"/login", "/static/{name}", "/jobs/{number}/log"}
 EXPECTED = {"no-such-node": "404", "ask-deploy-hindered": "409"}
 """Pages that are faults on purpose; the browser puts their status on its console."""
 
@@ -48,6 +67,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     state = tmp_path_factory.mktemp("console")
     furnish(state)
     with head(state) as running:
+        running.sis("deploy", "n[001-010]", "--canary", "2", "--then", "4", "--max-fail", "20%", "-y")
         yield running
 
 
@@ -86,7 +106,7 @@ def served_pages(state: Path, inventory: Inventory) -> list[str]:
         for route in routes
         if "GET" in (getattr(route, "methods", None) or ())
         and not getattr(route, "include_in_schema", True)
-        and route.path not in DOORS  # type: ignore[attr-defined]
+        and route.path not in NO_PAGES  # type: ignore[attr-defined]
         and not route.path.startswith("/api/")  # type: ignore[attr-defined]
     )
 

@@ -1,4 +1,7 @@
-"""The main job on virtual machines, from a package list to nodes proved equal, with a power cut and a head restart."""
+"""The main job on virtual machines, from an empty head by the wizard in a browser to nodes proved equal by rsync.
+
+A power cut and a restart of the head come in between.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,19 @@ import pytest
 
 from tests.vm.lab import leftovers
 from tests.vm.story import Story
+from tests.vm.wizard_hands import by_browser
 
 pytestmark = [pytest.mark.root, pytest.mark.vm]
 
 
 @pytest.fixture
-def story(tmp_path: Path) -> Iterator[Story]:
-    yield Story(tmp_path / "story")
+def story(tmp_path: Path, screens: Path) -> Iterator[Story]:
+    yield Story(tmp_path / "story", take_up=by_browser(screens))
     assert leftovers() == []
 
 
 @pytest.mark.timeout(1500)
-def test_the_main_job_with_a_power_cut_and_a_head_restart(story: Story) -> None:
+def test_from_the_wizard_to_the_proof_with_a_power_cut_and_a_head_restart(story: Story) -> None:
     story.whole(during=trouble)
 
 
