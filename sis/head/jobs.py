@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.4
 KEPT = 50
+STEPS_SHOWN = 100
 LOG_PIECE_BYTES = 256 << 10
 LISTEN_S = 900.0
 HEARTBEAT_S = 15.0
@@ -142,6 +143,16 @@ class Jobs:
         if size > limit_bytes:
             raw = raw[raw.find(b"\n") + 1 :]
         return raw.decode("utf-8", "replace"), size
+
+    def steps(self, job: Job) -> list[tuple[str, float, bool]]:
+        """Its steps so far: name, seconds, and whether it is over."""
+        rows = self._inventory.stream.last(STEPS_SHOWN, kinds=("job",), ref=job.id)
+        begun = [each for each in rows if each.what not in ("start", "end") and each.time >= job.started]
+        ends = [each.time for each in begun[1:]] + [job.ended or now()]
+        return [
+            (each.what, seconds_since(each.time) - seconds_since(end), each is not begun[-1] or job.ended is not None)
+            for each, end in zip(begun, ends, strict=False)
+        ]
 
     async def frames(self, job_id: int, place: int) -> AsyncIterator[bytes]:
         """Server-sent events of a job's log after byte `place`: `log` with text, `end` with the outcome."""

@@ -37,6 +37,7 @@ def add_routes(app: FastAPI, head: Head, console: Console) -> None:
             return {
                 "command": job.command,
                 "job": job,
+                "steps": jobs.steps(job),
                 "log": log,
                 "place": place,
                 "since": head.inventory.stream.newest(),

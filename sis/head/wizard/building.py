@@ -35,6 +35,7 @@ def add_routes(app: FastAPI, wizard: Wizard) -> None:
             "source": source,
             "missing": [each for each in around["survey"].findings if each.verdict == "missing"],
             "job": job,
+            "steps": head.jobs.steps(job) if job is not None else [],
             "log": log,
             "place": place,
             "running": running,
