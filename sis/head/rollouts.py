@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +12,7 @@ from sis.inventory.clock import now
 from sis.inventory.db import Inventory
 from sis.inventory.model import Occurrence
 from sis.inventory.names import fold, natural_key
-from sis.inventory.rollout import ENDED, FAILED, UNDER_WAY, Plan, Rollout, RolloutNode
+from sis.inventory.rollout import ENDED, FAILED, UNDER_WAY, Plan, Rollout, RolloutNode, Tally
 
 TOLD_ROWS = 300
 
@@ -116,7 +117,10 @@ class RolloutDetail:
 
 def recent(inventory: Inventory, limit: int = 50) -> tuple[RolloutRow, ...]:
     """The last rollouts, newest first."""
-    return tuple(row_of(each, inventory.rollouts.nodes(each.id)) for each in inventory.rollouts.list(limit))
+    found = inventory.rollouts.list(limit)
+    tallies = inventory.rollouts.tallies([each.id for each in found])
+    moment = now()
+    return tuple(_row(each, tallies[each.id], _forecast(inventory, each, moment), moment) for each in found)
 
 
 def detail(inventory: Inventory, rollout_id: int) -> RolloutDetail:
@@ -136,31 +140,13 @@ def detail(inventory: Inventory, rollout_id: int) -> RolloutDetail:
 
 def row_of(rollout: Rollout, nodes: Sequence[RolloutNode], moment: str | None = None) -> RolloutRow:
     at = moment or now()
-    targets = dict.fromkeys(node.target for node in nodes)
-    return RolloutRow(
-        id=rollout.id,
-        state=rollout.state,
-        reason=rollout.reason,
-        method=rollout.plan.method,
-        target=", ".join(sorted(targets, key=natural_key)),
-        nodeset=rollout.nodeset,
-        who=rollout.who,
-        created=rollout.created,
-        ended=rollout.ended,
-        wave=rollout.wave + 1,
+    tally = Tally(
+        steps=Counter(node.state for node in nodes),
         waves=max((node.wave for node in nodes), default=-1) + 1,
-        total=len(nodes),
-        good=sum(node.state == "good" for node in nodes),
-        failed=sum(node.state in FAILED for node in nodes),
-        under_way=sum(node.state in UNDER_WAY for node in nodes),
-        put_off=sum(node.state == "put-off" for node in nodes),
-        waiting=sum(node.state == "waiting" for node in nodes),
-        left=sum(node.state == "left" for node in nodes),
         bytes=sum(node.bytes for node in nodes),
-        seconds=seconds_between(rollout.started or rollout.created, rollout.ended or at),
-        eta_s=eta_s(rollout, nodes, at),
-        command=command_of(rollout.nodeset, rollout.plan),
+        targets=tuple(dict.fromkeys(node.target for node in nodes)),
     )
+    return _row(rollout, tally, eta_s(rollout, nodes, at), at)
 
 
 def waves_of(rollout: Rollout, nodes: Sequence[RolloutNode]) -> tuple[WaveRow, ...]:
@@ -279,6 +265,39 @@ def commands_of(rollout: Rollout) -> tuple[str, ...]:
         "stopped": ("status", "resume", "abort"),
     }.get(rollout.state, ("status",))
     return tuple(f"sis rollout {verb} {rollout.id}" for verb in allowed)
+
+
+def _row(rollout: Rollout, tally: Tally, forecast_s: float | None, moment: str) -> RolloutRow:
+    return RolloutRow(
+        id=rollout.id,
+        state=rollout.state,
+        reason=rollout.reason,
+        method=rollout.plan.method,
+        target=", ".join(sorted(tally.targets, key=natural_key)),
+        nodeset=rollout.nodeset,
+        who=rollout.who,
+        created=rollout.created,
+        ended=rollout.ended,
+        wave=rollout.wave + 1,
+        waves=tally.waves,
+        total=sum(tally.steps.values()),
+        good=tally.at(("good",)),
+        failed=tally.at(FAILED),
+        under_way=tally.at(UNDER_WAY),
+        put_off=tally.at(("put-off",)),
+        waiting=tally.at(("waiting",)),
+        left=tally.at(("left",)),
+        bytes=tally.bytes,
+        seconds=seconds_between(rollout.started or rollout.created, rollout.ended or moment),
+        eta_s=forecast_s,
+        command=command_of(rollout.nodeset, rollout.plan),
+    )
+
+
+def _forecast(inventory: Inventory, rollout: Rollout, moment: str) -> float | None:
+    if rollout.state != "running":
+        return None
+    return eta_s(rollout, inventory.rollouts.nodes(rollout.id), moment)
 
 
 def _wave_state(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -116,3 +117,17 @@ class Hold:
     held: Held
     since: str
     rollout_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The nodes of a rollout summed up: how many are at each step, waves, bytes fetched, and their targets."""
+
+    steps: Mapping[NodeStep, int]
+    waves: int
+    bytes: int
+    targets: tuple[str, ...]
+
+    def at(self, steps: Collection[NodeStep]) -> int:
+        """How many are at one of these."""
+        return sum(count for step, count in self.steps.items() if step in steps)

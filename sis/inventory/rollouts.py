@@ -14,7 +14,7 @@ from sis.inventory import schema
 from sis.inventory.clock import now
 from sis.inventory.database import Database
 from sis.inventory.nodes import delete_of
-from sis.inventory.rollout import ENDED, Held, Hold, Plan, Rollout, RolloutNode
+from sis.inventory.rollout import ENDED, Held, Hold, NodeStep, Plan, Rollout, RolloutNode, Tally
 
 _IN_PARTS = 500
 
@@ -40,18 +40,33 @@ class Rollouts:
         with self._database.read() as connection:
             return nodes_of(connection, rollout_id)
 
-    def counts(self, ids: Collection[int]) -> dict[int, dict[str, int]]:
-        """Of each rollout: how many of its nodes are at which step."""
+    def tallies(self, ids: Collection[int]) -> dict[int, Tally]:
+        """Rollouts summed up by SQL: a list of many large ones reads no node."""
         table = schema.rollout_nodes
-        found: dict[int, dict[str, int]] = {each: {} for each in ids}
+        steps: dict[int, dict[NodeStep, int]] = {each: {} for each in ids}
+        targets: dict[int, dict[str, None]] = {each: {} for each in ids}
+        waves = dict.fromkeys(ids, 0)
+        sizes = dict.fromkeys(ids, 0)
+        query = (
+            sa.select(
+                table.c.rollout_id,
+                table.c.state,
+                table.c.target,
+                sa.func.count().label("nodes"),
+                sa.func.max(table.c.wave).label("wave"),
+                sa.func.sum(table.c.bytes).label("size"),
+            )
+            .where(table.c.rollout_id.in_(list(ids)))
+            .group_by(table.c.rollout_id, table.c.state, table.c.target)
+        )
         with self._database.read() as connection:
-            for row in connection.execute(
-                sa.select(table.c.rollout_id, table.c.state, sa.func.count().label("nodes"))
-                .where(table.c.rollout_id.in_(list(ids)))
-                .group_by(table.c.rollout_id, table.c.state)
-            ):
-                found[row.rollout_id][row.state] = row.nodes
-        return found
+            for row in connection.execute(query):
+                of = row.rollout_id
+                steps[of][row.state] = steps[of].get(row.state, 0) + row.nodes
+                targets[of][row.target] = None
+                waves[of] = max(waves[of], row.wave + 1)
+                sizes[of] += int(row.size)
+        return {of: Tally(steps[of], waves[of], sizes[of], tuple(targets[of])) for of in ids}
 
     def open(self) -> tuple[int, ...]:
         """Rollouts with something left to do: not ended, or with nodes that have not come to an end, oldest first."""
@@ -72,7 +87,6 @@ class Rollouts:
                 sa.select(schema.holds, schema.nodes.c.name).join_from(schema.holds, schema.nodes)
             )
             return {row.name: hold_of(row) for row in rows}
-
 
     def needed(self) -> set[tuple[str, int]]:
         """Generations (image, number) that nodes are held to, or would go back to."""
