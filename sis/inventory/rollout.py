@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -128,6 +128,6 @@ class Tally:
     bytes: int
     targets: tuple[str, ...]
 
-    def at(self, steps: Collection[NodeStep]) -> int:
+    def at(self, *steps: NodeStep) -> int:
         """How many are at one of these."""
         return sum(count for step, count in self.steps.items() if step in steps)
