@@ -31,6 +31,7 @@ DISK_BYTES = 4 << 30
 BIG = "/opt/data/big.bin"
 BIG_BYTES = 100_000_000
 INSTALL_TIMEOUT_S = 600.0
+HEALTH = '{"units": ["ssh"], "ports": ["22"], "commands": [{"run": ["test", "-d", "/opt/data"]}]}'
 LOOK_EVERY_S = 3.0
 """Each look is a `sis status`, on the same two cores as the machines."""
 
@@ -263,9 +264,22 @@ scripts:
             self.sis("image", "diff", "compute@1", "compute@2", accept=(4,))
 
     def upgrade(self) -> None:
-        with self.step("publish compute@2; both nodes follow by resync") as row:
+        with self.step("publish compute@2; both nodes follow in a rollout, which counts them good once healthy") as row:
             self.sis("image", "publish", "compute@2", "stable")
-            self.sis("sync", NODES)
+            self.sis("node", "set", NODES, f"health={HEALTH}")
+            self.sis("deploy", NODES, "--resync", "--max-fail", "0", "-y")
+            self.sis("rollout", "status", "--watch")
+            rollout = self.sis_data("rollout", "status")["rollout"]
+            self.expect(
+                (rollout["state"], rollout["good"]) == ("done", 2), "the rollout is done, both are good", str(rollout)
+            )
+            for name in ("n001", "n002"):
+                checks = self.last_report(name, "sync")["health"]
+                self.expect(
+                    [check["ok"] for check in checks] == [True] * 3,
+                    f"{name} proved it: {', '.join(check['check'] for check in checks)}",
+                    json.dumps(checks),
+                )
             row.bytes_moved = sum(
                 self.last_report(name, "sync")["totals"]["bytes_fetched"] for name in ("n001", "n002")
             )
