@@ -106,6 +106,14 @@ def test_schemas_are_json(kind: str) -> None:
     assert made["additionalProperties"] is False
 
 
+def test_schema_of_the_cluster_knows_short_forms() -> None:
+    settings = schema.schema("cluster")["$defs"]["Settings"]["properties"]
+    for name, short in (("keyboard", settings["keyboard"]), ("modules", settings["modules"]["items"])):
+        assert {"type": "string"} in short["anyOf"], name
+    assert {"type": "string"} in settings["motd"]["anyOf"]
+    assert settings["accounts"]["$ref"] == "#/$defs/AccountsSpec"
+
+
 def test_schema_says_what_need_not_be_written() -> None:
     assert schema.schema("imagespec")["required"] == ["image"]
     assert schema.schema("layout")["$defs"]["PartitionSpec"]["required"] == ["role", "size"]
