@@ -83,6 +83,16 @@ def by_state(nodes: Sequence[Node]) -> list[tuple[State, int, str]]:
     return sorted(((state, len(names), fold(names)) for state, names in found.items()), key=lambda each: -each[1])
 
 
+def by_fault(nodes: Sequence[Node]) -> list[tuple[str, str, int, str]]:
+    """Step, reason, number, node set of those that failed or are quarantined; the most first."""
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for node in nodes:
+        if node.state.state in FAILED:
+            found[node.state.step, node.state.reason].append(node.name)
+    rows = [(step, reason, len(names), fold(names)) for (step, reason), names in found.items()]
+    return sorted(rows, key=lambda each: -each[2])
+
+
 def by_image(nodes: Sequence[Node]) -> list[tuple[str, str, int, str]]:
     """What is wanted, what is held, number, node set; the most first."""
     found: dict[tuple[str, str], list[str]] = defaultdict(list)

@@ -23,12 +23,17 @@ class FoldedChange:
     policy: str
 
     @property
+    def verb(self) -> str:
+        """What happened to the path, or (policy report) that it differs."""
+        return _VERBS.get(self.action, self.action)
+
+    @property
     def line(self) -> str:
         """Such as `n[001-002] update /etc/motd (content, mtime)`."""
         about = ", ".join(self.what)
         if self.policy != "enforce":
             about = f"{about}; policy {self.policy}" if about else f"policy {self.policy}"
-        return f"{self.nodes} {_VERBS.get(self.action, self.action)} {self.path}" + (f" ({about})" if about else "")
+        return f"{self.nodes} {self.verb} {self.path}" + (f" ({about})" if about else "")
 
 
 def fold_changes(changes: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[FoldedChange, ...]:

@@ -46,3 +46,4 @@ def test_those_at_work_are_shown_with_the_failed_first() -> None:
     assert progress.summary(nodes) == {"done": 1, "busy": 1, "failed": 1, "waiting": 1}
     assert progress.by_state([*nodes, node("n5", "defined")])[0] == ("defined", 2, "n[4-5]")
     assert progress.by_image(nodes)[0] == ("compute@stable", "nothing known", 3, "n[1,3-4]")
+    assert progress.by_fault(nodes) == [("pulling", "no space", 1, "n3")]

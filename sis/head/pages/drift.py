@@ -10,7 +10,7 @@ from starlette.responses import Response
 from sis.head.pages.frame import Console
 from sis.head.who import Actor
 from sis.inventory.drift import fold_changes
-from sis.inventory.names import fold
+from sis.inventory.names import expand, fold
 
 if TYPE_CHECKING:
     from sis.head.app import Head
@@ -31,7 +31,7 @@ def add_routes(app: FastAPI, head: Head, console: Console) -> None:
                 "command": "sis drift",
                 "nodes": fold(changes) if changes else "",
                 "count": len(changes),
-                "changes": folded[:CHANGES_SHOWN],
+                "changes": [(each, expand(each.nodes, {})[0]) for each in folded[:CHANGES_SHOWN]],
                 "left_out": max(0, len(folded) - CHANGES_SHOWN),
                 "since": since,
             }

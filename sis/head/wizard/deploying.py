@@ -125,7 +125,9 @@ def _test(app: FastAPI, wizard: Wizard) -> None:
                 "held": held,
                 "by_state": progress.by_state(nodes),
                 "by_image": progress.by_image(nodes),
-                "reports": inventory.overview.last_reports(),
+                "by_fault": progress.by_fault(nodes),
+                "reboot": [node.name for node in nodes if node.state.reboot_needed],
+                "fold": fold,
             }
 
         return await console.show(request, "wizard/test.html", work)
