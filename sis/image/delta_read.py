@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -46,15 +46,18 @@ class OpenDelta:
 
     def bound(self, before: Manifest, after: Manifest) -> Delta:
         """The delta with its items placed between two manifests. Raises Corrupt if it is not theirs."""
-        return Delta(self, before.entries, delta.place(self.head, self.header, before, after))
+        items = delta.place(self.head, self.header, before, after)
+        numbers = {stretch.entry for placed in items for stretch in placed.item.base}
+        return Delta(self, {number: before.entries[number] for number in numbers}, items)
 
 
 @dataclass(frozen=True)
 class Delta:
-    """A delta ready to be used: the older version's entries, and the items in the order they lie in the file."""
+    """A delta ready to be used: its items in the order they lie in the file, and the older version's entries that are
+    their bases, by number."""
 
     opened: OpenDelta
-    entries: tuple[Entry, ...] = field(repr=False)
+    entries: Mapping[int, Entry] = field(repr=False)
     items: tuple[Placed, ...] = field(repr=False)
 
     @cached_property

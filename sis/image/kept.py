@@ -169,11 +169,14 @@ class KeptStore(DocumentStore):
             return None
         before = self.applied
         try:
-            old = Manifest(()) if before is None else self.manifest(self.version(before).manifest)
-            return opened.bound(old, self.manifest(self.version(version_id).manifest))
+            digest = "" if before is None else self.version(before).manifest
+            old = self.manifest(digest) if digest else Manifest(())
+            delta = opened.bound(old, self.manifest(self.version(version_id).manifest))
         except (Corrupt, NotFound) as error:
             self._refuse(version_id, error)
             return None
+        self._manifests.pop(digest, None)
+        return delta
 
     def _learn(self, version_id: str) -> None:
         """Make a version's documents from the delta that leads to it, where they are not kept and that works."""

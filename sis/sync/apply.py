@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from sis.image.model import ANY_MTIME, Entry, Kind
-from sis.sync.listing import Row, row_of
+from sis.sync.listing import Row, fields_of, row_of
 from sis.sync.observe import Area
 from sis.sync.plan import Plan, Step
 from sis.sync.rules import STAGE
@@ -141,7 +141,7 @@ class _Applying:
 
 def is_as_desired(row: Row, entry: Entry, *, mtime: bool) -> bool:
     """Whether what lstat tells fits an entry (content and xattrs it does not tell)."""
-    _, _, size, mtime_ns, _, mode, uid, gid = row
+    _, _, size, mtime_ns, _, mode, uid, gid = fields_of(row)
     if stat.S_IFMT(mode) != _FORMATS[entry.kind]:
         return False
     if entry.kind is not Kind.SYMLINK and stat.S_IMODE(mode) != entry.mode:

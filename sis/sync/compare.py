@@ -28,7 +28,7 @@ _KERNEL = re.compile(
 _IMAGE_OF_KERNEL = re.compile(rb"boot/vmlinu[xz]-([^/]+)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Difference:
     """One path that is not as desired. `want` is None for what must go, `found` for what is missing."""
 

@@ -19,7 +19,7 @@ from typing import TypeVar
 import msgspec
 
 from sis.image.model import Entry
-from sis.sync.listing import Listing, Row
+from sis.sync.listing import Listing, Row, fields_of
 from sis.system.files import Xattrs, atomic_write, make_dirs
 
 FORMAT = 2
@@ -107,7 +107,7 @@ class Remembered:
 
 def is_settled(row: Row, now_ns: int) -> bool:
     """Whether a change made after `now_ns` must show in this row's ctime (taken at or after `now_ns`)."""
-    return row[4] < now_ns - RACY_NS
+    return fields_of(row).ctime_ns < now_ns - RACY_NS
 
 
 def wait_until_settled() -> None:
@@ -140,7 +140,7 @@ def load(state: Path, index: Index | None, tree: bytes, entries: Mapping[bytes, 
         stored = _read(_tree_path(state, index.tree), _TreeFile)
         if stored is None:
             return Remembered(intended=intended)
-        applied = {entry.path: entry for entry in stored.entries}
+        applied = {entry.path: _one_of(entry, entries.get(entry.path)) for entry in stored.entries}
     return Remembered(
         tree=index.tree,
         applied=applied,
@@ -152,6 +152,11 @@ def load(state: Path, index: Index | None, tree: bytes, entries: Mapping[bytes, 
         listings=index.listings,
         still=index.still,
     )
+
+
+def _one_of(entry: Entry, like: Entry | None) -> Entry:
+    """Of two equal entries only one is kept in memory."""
+    return like if like is not None and like == entry else entry
 
 
 def intend(state: Path, entries: Iterable[Entry]) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
+from typing import NamedTuple
 
-Row = tuple[int, int, int, int, int, int, int, int]
-"""inode, device, size, mtime_ns, ctime_ns, mode with type, uid, gid"""
+Row = bytes
+"""What lstat told of a path, packed: see `Fields`."""
 
 Listing = list[bytes]
 """What is in one directory: `packed` members, in ascending order."""
@@ -17,21 +18,54 @@ ROOT_PARENT = b""
 """The directory of the root's own row, which is named b"." there."""
 
 _ROW = struct.Struct("<QQqqqIII")
+_TIME_MAX = (1 << 63) - 1
+_told = attrgetter("st_ino", "st_dev", "st_size", "st_mtime_ns", "st_ctime_ns", "st_mode", "st_uid", "st_gid")
 
-row_of: Callable[[os.stat_result], Row] = attrgetter(
-    "st_ino", "st_dev", "st_size", "st_mtime_ns", "st_ctime_ns", "st_mode", "st_uid", "st_gid"
-)
+
+class Fields(NamedTuple):
+    """A row unpacked. `mode` is with the type."""
+
+    inode: int
+    device: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    mode: int
+    uid: int
+    gid: int
+
+
+def row_of(found: os.stat_result) -> Row:
+    """Times beyond the year 2262, which no desired file has, become that one's end."""
+    try:
+        return _ROW.pack(*_told(found))
+    except struct.error:
+        fields = Fields._make(_told(found))
+        mtime_ns, ctime_ns = (max(-_TIME_MAX, min(time, _TIME_MAX)) for time in (fields.mtime_ns, fields.ctime_ns))
+        return _ROW.pack(*fields._replace(mtime_ns=mtime_ns, ctime_ns=ctime_ns))
+
+
+def fields_of(row: Row) -> Fields:
+    return Fields._make(_ROW.unpack(row))
+
+
+def is_same_inode(row: Row, other: Row) -> bool:
+    return row[:16] == other[:16]
+
+
+def differs_in_time_only(row: Row, other: Row) -> bool:
+    """Or in size; whether what is left of inode, type, mode and owner is the same."""
+    return row[:16] == other[:16] and row[40:] == other[40:]
 
 
 def packed(name: bytes, row: Row) -> bytes:
-    """One member. Raises struct.error for a time beyond the year 2262, which no desired file has."""
-    return name + b"\0" + _ROW.pack(*row)
+    """One member of a listing."""
+    return name + b"\0" + row
 
 
 def unpacked(member: bytes) -> tuple[bytes, Row]:
     """The name and the row of a member."""
-    ino, dev, size, mtime_ns, ctime_ns, mode, uid, gid = _ROW.unpack_from(member, len(member) - _ROW.size)
-    return member[: -_ROW.size - 1], (ino, dev, size, mtime_ns, ctime_ns, mode, uid, gid)
+    return member[: -_ROW.size - 1], member[-_ROW.size :]
 
 
 def place_of(path: bytes) -> tuple[bytes, bytes]:
@@ -48,17 +82,11 @@ def path_of(directory: bytes, name: bytes) -> bytes:
 
 
 def listed(rows: Mapping[bytes, Row], directories: Iterable[bytes] = ()) -> dict[bytes, Listing]:
-    """Rows by path as listings by directory; of every one of `directories`, be it an empty one.
-
-    Rows that cannot be packed are left out: what they are of is looked at again.
-    """
+    """Rows by path as listings by directory; of every one of `directories`, be it an empty one."""
     listings: dict[bytes, Listing] = {directory: [] for directory in directories}
     for path, row in rows.items():
         directory, name = place_of(path)
-        try:
-            listings.setdefault(directory, []).append(packed(name, row))
-        except struct.error:
-            continue
+        listings.setdefault(directory, []).append(packed(name, row))
     for members in listings.values():
         members.sort()
     return listings

@@ -28,6 +28,7 @@ from sis.sync.rules import Conditions, Rules
 from sis.sync.source import ChunkSource
 from sis.sync.space import must_fit
 from sis.sync.stage import Stage
+from sis.system import memory
 from sis.system.beneath import Beneath
 
 _OUT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
@@ -43,7 +44,8 @@ def look(
     full: bool = False,
 ) -> Outcome:
     """Say what differs; see `engine.check`."""
-    survey = _survey(tree, want, given, remembered, full)
+    memory.keep_little()
+    survey = _survey(tree, want, given, remembered, full, source)
     by_delta = _by_delta(tree, survey, source)
     plan = _plan(tree, want, survey, source, by_delta)
     remember_what_was_verified(want, survey)
@@ -64,9 +66,10 @@ def make_equal(
     only_stage: bool = False,
 ) -> Outcome:
     """Mend what differs; see `engine.sync`. The caller sees to it that nobody else does at the same time."""
+    memory.keep_little()
     _allow_many_open_files()
     with explained("looking at the tree"):
-        survey = _survey(tree, want, given, remembered, full)
+        survey = _survey(tree, want, given, remembered, full, source)
         by_delta = _by_delta(tree, survey, source)
         plan = _plan(tree, want, survey, source, by_delta)
     with Stage(tree, survey.observed, _progress(plan, observe)) as stage:
@@ -93,7 +96,11 @@ def make_equal(
     return _done(told, survey, totals, (*changed_meanwhile, *applied.not_empty))
 
 
-def _survey(tree: Beneath, want: DesiredTree, given: Conditions, found: Index | None, full: bool) -> Survey:
+def _survey(
+    tree: Beneath, want: DesiredTree, given: Conditions, found: Index | None, full: bool, source: ChunkSource | None
+) -> Survey:
+    if source is not None and found is not None and found.tree != want.digest:
+        _ = source.content  # the delta's older manifest is done with before the tree applied takes its place in memory
     remembered = index.load(given.state, found, want.digest, want.entries)
     placed = (remembered.applied, remembered.intended)
     rules = Rules(given, want.entries, placed=placed)

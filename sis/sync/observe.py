@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from sis.image.model import HOLE, Entry, Kind
-from sis.sync.listing import Listing, Row, packed, place_of, row_of
+from sis.sync.listing import Listing, Row, fields_of, packed, place_of, row_of
 from sis.sync.rules import STAGE
 from sis.system.beneath import Beneath
 from sis.system.files import Xattrs, read_xattrs
@@ -45,7 +44,9 @@ class Found(NamedTuple):
 
     @property
     def inode(self) -> tuple[int, int]:
-        return self.row[1], self.row[0]
+        """Device and number."""
+        fields = fields_of(self.row)
+        return fields.device, fields.inode
 
     @property
     def content_known(self) -> bool:
@@ -124,11 +125,11 @@ def observe(
     for path, status in walk.entries():
         row = row_of(status)
         if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
-            names.setdefault((row[1], row[0]), []).append(path)
+            names.setdefault((status.st_dev, status.st_ino), []).append(path)
         directory, name = place_of(path)
         if directory != listing_of:
             listing_of, trusted = directory, frozenset(listings.get(directory, ()))
-        if trusted and _packed(name, row) in trusted and (entry := applied.get(path)) is not None:
+        if trusted and packed(name, row) in trusted and (entry := applied.get(path)) is not None:
             found[path] = Found(entry, row)
         else:
             suspects.append((path, status))
@@ -142,13 +143,6 @@ def observe(
         started_ns=started_ns,
         looked_at=len(suspects),
     )
-
-
-def _packed(name: bytes, row: Row) -> bytes:
-    try:
-        return packed(name, row)
-    except struct.error:
-        return b""
 
 
 def content_matches(handle: int, entry: Entry) -> bool:

@@ -14,7 +14,7 @@ from sis.sync.apply import Applied, is_as_desired
 from sis.sync.compare import Comparison, kernel_of
 from sis.sync.desired import DesiredTree
 from sis.sync.index import Remembered, Still, is_settled
-from sis.sync.listing import Listing, Row, listed, place_of, row_of
+from sis.sync.listing import Listing, Row, fields_of, is_same_inode, listed, place_of, row_of
 from sis.sync.observe import Observed
 from sis.sync.rules import STAGE, Conditions, Rules, parents_of
 from sis.sync.still import known_mounts
@@ -64,7 +64,7 @@ def remember(tree: Beneath, want: DesiredTree, survey: Survey, applied: Applied)
         known = applied.placed.get(path) or before
         assert known is not None
         moves = entry.kind is Kind.DIR or path in named_often
-        is_same = row[:2] == known[:2] if moves else row == known
+        is_same = is_same_inode(row, known) if moves else row == known
         if not is_same or not is_as_desired(row, entry, mtime=holds_mtime):
             odd.append(path)
         elif is_settled(row, now_ns):
@@ -106,7 +106,7 @@ def _save(want: DesiredTree, survey: Survey, rows: dict[bytes, Row], *, is_equal
     comparison, before = survey.comparison, survey.remembered
     found = survey.observed.found
     directories = [path for path, entry in want.entries.items() if entry.kind is Kind.DIR]
-    walked = (path for path in directories if path in rows or (path in found and stat.S_ISDIR(found[path].row[5])))
+    walked = (path for path in directories if path in rows or (path in found and _is_directory(found[path].row)))
     listings = listed(rows, walked)
     remembered = Remembered(
         tree=want.digest,
@@ -123,14 +123,16 @@ def _save(want: DesiredTree, survey: Survey, rows: dict[bytes, Row], *, is_equal
         index.save(survey.given.state, remembered)
 
 
+def _is_directory(row: Row) -> bool:
+    return stat.S_ISDIR(fields_of(row).mode)
+
+
 def _still(
     want: DesiredTree, survey: Survey, rows: Mapping[bytes, Row], listings: Mapping[bytes, Listing]
 ) -> Still | None:
     """What the next walk needs to tell that nothing changed; None if there is something a walk cannot tell."""
     observed, comparison, rules = survey.observed, survey.comparison, survey.rules
     entries = want.entries
-    if sum(map(len, listings.values())) != len(rows):
-        return None
     aside: dict[bytes, dict[bytes, bool]] = {}
 
     def leave_aside(path: bytes, is_directory: bool) -> None:
@@ -147,7 +149,7 @@ def _still(
         is_left = path in comparison.owned or (path in entries and rules.verb(path) == "ignore")
         if not is_left and (path in entries or kernel_of(path) not in comparison.retained):
             return None
-        leave_aside(path, stat.S_ISDIR(here.row[5]))
+        leave_aside(path, _is_directory(here.row))
     absent = []
     for path in entries.keys() - rows.keys() - observed.found.keys():
         if path in comparison.owned:

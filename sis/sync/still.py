@@ -10,13 +10,23 @@ from __future__ import annotations
 import gc
 import os
 import stat
-import struct
 import threading
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from sis.sync.index import Still
-from sis.sync.listing import ROOT_PARENT, Listing, Row, packed, path_of, place_of, row_of, unpacked
+from sis.sync.listing import (
+    ROOT_PARENT,
+    Listing,
+    Row,
+    differs_in_time_only,
+    fields_of,
+    packed,
+    path_of,
+    place_of,
+    row_of,
+    unpacked,
+)
 from sis.sync.rules import STAGE, parents_of
 from sis.system.beneath import Beneath
 from sis.system.files import Xattrs
@@ -47,7 +57,7 @@ def is_unchanged(tree: Beneath, known: Known, mounted: frozenset[bytes]) -> bool
             return False
         changed = _changed(tree, known, [path for path in listings if path != ROOT_PARENT])
         return changed is not None and all(_is_harmless(tree, known, directory) for directory in changed)
-    except (OSError, struct.error):
+    except OSError:
         return False
 
 
@@ -133,7 +143,7 @@ def _walk(tree: Beneath, known: Known, directories: Sequence[bytes]) -> list[byt
             return None
         try:
             found = _members(handle, aside.get(directory))
-        except (OSError, struct.error):
+        except OSError:
             return None
         finally:
             os.close(handle)
@@ -186,9 +196,9 @@ def _is_harmless(tree: Beneath, known: Known, directory: bytes) -> bool:
 def _is_restless(tree: Beneath, known: Known, path: bytes, before: Row | None, now: Row) -> bool:
     """Whether `path` is a directory whose time is not held, and nothing but its time and size has changed."""
     xattrs = known.still.restless.get(path)
-    if before is None or xattrs is None or not stat.S_ISDIR(now[5]):
+    if before is None or xattrs is None or not stat.S_ISDIR(fields_of(now).mode):
         return False
-    return (before[:2], before[5:]) == (now[:2], now[5:]) and _xattrs_of(tree, path) == xattrs
+    return differs_in_time_only(before, now) and _xattrs_of(tree, path) == xattrs
 
 
 def _xattrs_of(tree: Beneath, path: bytes) -> Xattrs | None:

@@ -156,12 +156,12 @@ def test_rows_with_ctimes_in_the_future_are_not_trusted(
     bench.sync(full=True)
     monkeypatch.undo()
     from sis.sync import index
-    from sis.sync.listing import unpacked
+    from sis.sync.listing import fields_of, unpacked
 
     remembered = index.read(bench.state)
     assert remembered is not None
-    rows = [unpacked(member)[1] for members in remembered.listings.values() for member in members]
-    assert all(row[4] < past for row in rows)
+    rows = [fields_of(unpacked(member)[1]) for members in remembered.listings.values() for member in members]
+    assert all(row.ctime_ns < past for row in rows)
 
 
 def test_a_version_that_moves_files_and_times_fetches_nothing(tmp_path: Path) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from sis.image.model import Entry, Kind
 from sis.sync import index
 from sis.sync.index import RACY_NS, Remembered, Still, is_settled
-from sis.sync.listing import listed
+from sis.sync.listing import fields_of, listed, packed, row_of, unpacked
 
 ENTRY = Entry(path=b"a\xff", kind=Kind.FILE, mode=0o644, uid=0, gid=0, mtime_ns=1)
-ROW = (1, 2, 3, 4, 5, 6, 7, 8)
+ROW = bytes(52)
+STAT = ("st_ino", "st_dev", "st_size", "st_mode", "st_uid", "st_gid")
 
 
 def remembered(tree: bytes) -> Remembered:
@@ -72,8 +76,27 @@ def test_a_damaged_memory_is_as_good_as_none(
     assert "every path is verified anew" in caplog.text
 
 
-def test_a_ctime_near_the_clock_or_ahead_of_it_is_not_trusted() -> None:
-    now = 10**18
-    assert is_settled((1, 1, 1, 1, now - RACY_NS - 1, 1, 1, 1), now)
-    assert not is_settled((1, 1, 1, 1, now - RACY_NS, 1, 1, 1), now)
-    assert not is_settled((1, 1, 1, 1, now + 10**9, 1, 1, 1), now)
+def test_a_ctime_near_the_clock_or_ahead_of_it_is_not_trusted(tmp_path: Path) -> None:
+    row = row_of(tmp_path.stat())
+    ctime_ns = tmp_path.stat().st_ctime_ns
+    assert is_settled(row, ctime_ns + RACY_NS + 1)
+    assert not is_settled(row, ctime_ns + RACY_NS)
+    assert not is_settled(row, ctime_ns - 10**9)
+
+
+def test_a_row_tells_what_lstat_told(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("x")
+    found = path.stat()
+    fields = fields_of(row_of(found))
+    assert fields[:3] == (found.st_ino, found.st_dev, 1)
+    assert fields[3:] == (found.st_mtime_ns, found.st_ctime_ns, found.st_mode, found.st_uid, found.st_gid)
+    name, row = unpacked(packed(b"a\xff", row_of(found)))
+    assert (name, row) == (b"a\xff", row_of(found))
+
+
+def test_a_time_no_index_can_hold_is_held_as_the_last_it_can(tmp_path: Path) -> None:
+    """Some file systems know years beyond 2262."""
+    told = SimpleNamespace(**dict.fromkeys(STAT, 1), st_mtime_ns=10**20, st_ctime_ns=-(10**20))
+    fields = fields_of(row_of(cast(os.stat_result, told)))
+    assert (fields.mtime_ns, fields.ctime_ns) == (2**63 - 1, -(2**63) + 1)
