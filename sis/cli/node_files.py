@@ -28,8 +28,8 @@ DIFFERENT = 4
 def render(context: Context, name: str, path: str | None, other: str | None) -> int:
     """Render NAME's own files for its image: list them, or print the bytes of the one at PATH.
 
-    With --diff the files are compared with those the node would have with another version or channel, and with what
-    the image itself holds where it has none; exit code 4 if they differ.
+    With --diff the files are compared with those the node would get with another version or channel; exit code 4 if
+    they differ.
     """
     from sis.head.renders import Renders
 

@@ -49,6 +49,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     motd: tuple[str, ...] = ()
     mail_name: str | None = None
     head_name: str = "head"
+    hostid: str | None = None
     profiles: tuple[str, ...] = ()
     vars: dict[str, str] = {}
 

@@ -121,6 +121,7 @@ def record_of(
         cluster=shared.cluster,
         head=str(first.data.get("head") or "") or shared.head_address if first else shared.head_address,
         head_name=profile.head_name,
+        hostid=profile.hostid,
         mail_name=profile.mail_name,
         interfaces=_interfaces(node, shared.networks),
         nameservers=profile.nameservers or _each(networks, "nameservers"),

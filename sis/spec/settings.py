@@ -246,6 +246,7 @@ class Settings(Spec):
     motd: Annotated[tuple[Text, ...], BeforeValidator(_lines), _LINES] = ()
     mail_name: Text | None = None
     head_name: Text = "head"
+    hostid: Text | None = None
     vars: dict[str, Text] = Field(default_factory=dict)
 
 
