@@ -56,12 +56,12 @@ def admin(tmp_path: Path) -> Admin:
 
 def test_a_plan_is_shown_and_nothing_is_done(admin: Admin) -> None:
     out = admin.said("deploy", "n[001-010]", "--canary", "1", "--then", "30%", "--max-fail", "5%", "-n")
-    assert out.splitlines()[:5] == [
-        "n[001-010]: compute@1 → compute@2",
-        (
-            "wave 1: 1 node n001 (first in natural order of those reachable, in-sync and healthy; 1 of 2 kinds of nodes "
-            "(by image and groups) are among them)"
-        ),
+    lines = out.splitlines()
+    assert lines[0] == "n[001-010]: compute@1 → compute@2"
+    assert lines[1].startswith(
+        "wave 1: 1 node n001 (first in natural order of those reachable, in-sync and healthy; 1 of"
+    )
+    assert lines[2:5] == [
         "wave 2: 3 nodes n[002-004] (the next in natural order)",
         "wave 3: 3 nodes n[005-007] (the next in natural order)",
         "wave 4: 3 nodes n[008-010] (the next in natural order)",
@@ -176,7 +176,7 @@ nodes:
     assert profile["windows"] == ["Sun 01:00-05:00"]
     assert profile["health"]["ports"] == ["22"]
     assert profile["health"]["commands"] == [
-        {"run": ["test", "-d", "/scratch dir"]}, {"run": ["nvidia-smi", "-L"], "timeout_s": 5.0},
+        {"run": ["test", "-d", "/scratch dir"], "timeout_s": 30.0}, {"run": ["nvidia-smi", "-L"], "timeout_s": 5.0},
     ]  # fmt: skip
     path.write_text("cluster: x\ndefaults: {windows: [Sundays], health: {ports: [99999]}}\n")
     code, text = admin.told_off("cluster", "apply", str(path))
