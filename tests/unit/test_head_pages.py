@@ -104,6 +104,11 @@ def test_nodes_are_edited_and_the_second_is_told_who_was_first(head: Serving) ->
     assert "Change 2 nodes" in look.text
     assert "Europe/Paris" in text_of(look.text)
     assert head.inventory.nodes.get("n1").profile.get("timezone") is None
+    formed = head.form(
+        "/edit", session, {**fields, "words": "", "resync": "hourly", "boot.timeout_s": "7", "do": "look"}
+    )
+    assert "sis node set n[1-2] resync=hourly boot_timeout_s=7" in formed.text
+    assert "hourly" in text_of(formed.text)
     near = head.form("/edit", session, {**fields, "words": "timzone=UTC"}).text
     assert "did you mean timezone?" in near
     assert head.form("/edit", session, {**fields, "do": "change"}).status == 303

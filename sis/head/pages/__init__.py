@@ -8,14 +8,28 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from sis.head import wizard
-from sis.head.pages import audit, cluster, doing, doors, drift, events, figures, images, jobs, nodes, rollouts, settings
+from sis.head.pages import (
+    audit,
+    cluster,
+    doing,
+    doors,
+    drift,
+    editing,
+    events,
+    figures,
+    images,
+    jobs,
+    nodes,
+    rollouts,
+    settings,
+)
 from sis.head.pages.frame import Console
 from sis.head.who import Rejected, rejection
 
 if TYPE_CHECKING:
     from sis.head.app import Head
 
-PAGES = (doors, cluster, nodes, images, rollouts, drift, figures, events, audit, settings, jobs, doing, wizard)
+PAGES = (doors, cluster, nodes, editing, images, rollouts, drift, figures, events, audit, settings, jobs, doing, wizard)
 
 
 def add_routes(app: FastAPI, head: Head) -> None:

@@ -1,4 +1,4 @@
-"""The pages of one node: what it is to be and is, what it told, each of its own files, its settings changed."""
+"""The pages of one node: what it is to be and is, what it told, each of its own files."""
 
 from __future__ import annotations
 
@@ -7,19 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import FastAPI, Query, Request
 from starlette.responses import Response
 
-from sis.errors import SisError, UsageFault
-from sis.head import inventory_acts, views, worlds
-from sis.head.answers import status_of
-from sis.head.inventory_acts import SetNodes
+from sis.errors import SisError
+from sis.head import views, worlds
 from sis.head.node_files import FileView, of_path
 from sis.head.pages.doing import ACTIONS
 from sis.head.pages.frame import Console
-from sis.head.specs import version_of
 from sis.head.who import Actor
 from sis.inventory.blame import blame
 from sis.inventory.drift import fold_changes
 from sis.inventory.model import Node
-from sis.inventory.names import fold
 from sis.inventory.sides import sides
 
 if TYPE_CHECKING:
@@ -28,15 +24,8 @@ if TYPE_CHECKING:
 CHANGES_SHOWN = 500
 EVENTS_SHOWN = 100
 
-NodeSet = Annotated[str, Query(max_length=48_000)]
-
 
 def add_routes(app: FastAPI, head: Head, console: Console) -> None:
-    _one(app, head, console)
-    _editing(app, head, console)
-
-
-def _one(app: FastAPI, head: Head, console: Console) -> None:
     inventory = head.inventory
 
     @app.get("/nodes/{name}", include_in_schema=False)
@@ -82,68 +71,6 @@ def _one(app: FastAPI, head: Head, console: Console) -> None:
         return await console.show(request, "node_file.html", work)
 
 
-def _editing(app: FastAPI, head: Head, console: Console) -> None:
-    inventory = head.inventory
-
-    def page(
-        nodeset: str, words: str = "", fault: SisError | None = None, preview: inventory_acts.Changed | None = None
-    ) -> dict[str, Any]:
-        nodes = inventory.nodes.select(nodeset)
-        folded = fold(node.name for node in nodes)
-        return {
-            "command": f"sis node set {folded} " + (" ".join(words.split("\n")).strip() or "NAME=VALUE…"),
-            "nodes": nodes,
-            "folded": folded,
-            "count": len(nodes),
-            "held": held(nodes),
-            "newest": max(node.version for node in nodes),
-            "words": words,
-            "fault": fault,
-            "preview": preview,
-        }
-
-    @app.get("/edit", include_in_schema=False)
-    async def edit(request: Request, nodeset: NodeSet = "") -> Response:
-        return await console.show(request, "edit.html", lambda _: page(nodeset), role="admin")
-
-    @app.post("/edit", include_in_schema=False)
-    async def change(request: Request) -> Response:
-        """Look at what a change comes to, or make it: when no one else changed these nodes since."""
-        actor, form = await console.form(request, "admin", "node set")
-        nodeset, words = form.get("nodeset"), form.text("words")
-        settings = tuple(line.strip() for line in words.splitlines() if line.strip())
-
-        def work(*, dry_run: bool) -> inventory_acts.Changed:
-            if not settings:
-                raise UsageFault("what is to be changed?", hint="write NAME=VALUE, one a line")
-            nodes = inventory.nodes.select(nodeset)
-            expected = {node.name: node.version for node in nodes}
-            if not dry_run and form.get("version") != held(nodes):
-                newest = int(form.get("newest")) if form.get("newest").isdecimal() else 0
-                expected = {node.name: newest for node in nodes if node.version > newest}
-                if not expected:
-                    raise UsageFault(f"{nodeset} names other nodes now", hint="look again")
-            return inventory_acts.change(
-                head.state, inventory, SetNodes(settings=settings, nodeset=nodeset, dry_run=dry_run), expected
-            )
-
-        def look() -> dict[str, Any]:
-            try:
-                return page(nodeset, words, preview=work(dry_run=True))
-            except SisError as fault:
-                return page(nodeset, words, fault)
-
-        if form.get("do") != "change":
-            return await console.render(actor, "edit.html", look)
-        try:
-            await console.audited(actor, "node set", f"{nodeset} {' '.join(settings)}", lambda: work(dry_run=False))
-        except SisError as error:
-            kept = error
-            return await console.render(actor, "edit.html", lambda: page(nodeset, words, kept), status=status_of(error))
-        names = [node.name for node in inventory.nodes.select(nodeset)]
-        return console.go(f"/nodes/{names[0]}" if len(names) == 1 else "/")
-
-
 def layer_of(head: Head, node: Node) -> dict[str, Any]:
     """The node's own files, where each comes from; or why they cannot be told."""
     try:
@@ -152,11 +79,6 @@ def layer_of(head: Head, node: Node) -> dict[str, Any]:
         return {"files": head.renders.layer(node, image.version, image.version_id, layout), "fault": ""}
     except SisError as fault:
         return {"files": (), "fault": fault.message}
-
-
-def held(nodes: tuple[Node, ...]) -> str:
-    """Differs whenever one of the nodes was changed, or they are others."""
-    return version_of("\n".join(f"{node.name} {node.version}" for node in nodes))
 
 
 def _means(head: Head, node: Node) -> str | None:
