@@ -93,6 +93,8 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
     windows: tuple[str, ...] = ()
     """When the node may change itself unasked, such as "Sun 01:00-05:00"; none: at any time."""
     timezone: str = "UTC"
+    set_aside: str = ""
+    """Why the node is in maintenance: it changes nothing unasked then."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ _STYLES = {
     "discovered": "dim",
     "defined": "dim",
     "maintenance": "magenta",
+    "quarantined": "bold red",
 }
 _ORDER = ("in-sync", "syncing", "drifted", "failed")
 EXAMPLE = "Example: "

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sis.inventory.model import Node, StoredEvent
 
 _WATCH_EVERY_S = 1.0
-_ORDER = ("failed", "drifted")
+_ORDER = ("failed", "quarantined", "drifted")
 
 
 @click.command(epilog="Example: sis status --watch")
@@ -86,13 +86,15 @@ def _wanted(context: Context, nodes: Sequence[Node]) -> dict[str, str]:
 def _row(node: Node, event: StoredEvent | None, wanted: dict[str, str]) -> dict[str, Any]:
     state = node.state
     assigned = node.assignment.reference if node.assignment else None
+    held = node.hold.held.name if node.hold else None
     return {
         "name": node.name,
         "state": state.state,
         "since": state.since,
         "has": held_image(state) or None,
         "assigned": assigned,
-        "wanted": wanted.get(assigned) if assigned else None,
+        "wanted": held or (wanted.get(assigned) if assigned else None),
+        "held_by": f"rollout {node.hold.rollout_id}" if node.hold else None,
         "step": state.step or None,
         "reason": state.reason or None,
         "differences": state.drift,
@@ -105,8 +107,8 @@ def _row(node: Node, event: StoredEvent | None, wanted: dict[str, str]) -> dict[
 
 def _event(node: Node, event: StoredEvent | None) -> str:
     state = node.state
-    if state.state == "failed":
-        return f"{state.step}: {state.reason}"
+    if state.state in ("failed", "quarantined", "maintenance"):
+        return ": ".join(part for part in (state.step, state.reason) if part)
     notes = []
     if state.state == "armed":
         notes.append("waits for its network boot")
@@ -116,6 +118,8 @@ def _event(node: Node, event: StoredEvent | None) -> str:
         notes.append(state.progress or (f"{event.stage} {event.outcome}" if event else ""))
     if state.reboot_needed:
         notes.append("reboot needed")
+    if node.hold:
+        notes.append(f"held to {node.hold.held.name} by rollout {node.hold.rollout_id}")
     return ", ".join(notes)
 
 

@@ -111,6 +111,7 @@ class Renders:
             health=profile.health,
             windows=profile.windows,
             timezone=profile.timezone,
+            set_aside=node.state.reason if node.state.state == "maintenance" else "",
         )
 
     def image(self, node: Node) -> Resolved:

@@ -81,6 +81,8 @@ class Driver:
                 await to_thread.run_sync(self.look)
             except SisError as fault:
                 log.warning("rollouts: %s", fault.message)
+            except Exception:  # a fault of ours in one round must not end all rounds, nor go unseen
+                log.exception("rollouts: a round failed; the next one tries again")
             try:
                 async with asyncio.timeout(LOOK_EVERY_S):
                     await self._stopping.wait()

@@ -30,6 +30,9 @@ class NodeRow:
     reboot_needed: bool
     armed: bool
     seen: str | None
+    held: str | None
+    held_by: int | None
+    """The version a rollout holds it to, whatever `image` means by now, and the rollout's number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +182,8 @@ def node_row(node: Node) -> NodeRow:
         reboot_needed=state.reboot_needed,
         armed=node.arming is not None,
         seen=state.seen,
+        held=node.hold.held.name if node.hold else None,
+        held_by=node.hold.rollout_id if node.hold else None,
     )
 
 

@@ -138,6 +138,8 @@ def _is_to_wait(desired: Desired) -> str:
     staged = at_boot.pending(STATE)
     if staged is not None and staged.desired.version == desired.version:
         return "is applied at the next boot"
+    if desired.set_aside:
+        return f"is not due in maintenance ({desired.set_aside})"
     if not desired.windows:
         return ""
     from datetime import UTC, datetime
