@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Any
 
 from configurator.importing import Imported
 from configurator.importing.xmltree import Element
 from configurator.importing.yamltext import yaml_text
+
+_INTERFACE = re.compile(r"[A-Za-z0-9._-]{1,15}", re.ASCII)
+_MODES = ("balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb")
+"""By the number the kernel module knows them by."""
 
 
 def read(root: Element) -> Imported:
@@ -30,6 +35,8 @@ class _Reading:
         self.networks: dict[str, Any] = {}
         self.interfaces: dict[str, Any] = {}
         self.notes: list[str] = []
+        self.bonds: dict[str, dict[str, Any]] = {}
+        self.members: set[str] = set()
         self.report: list[str] = []
 
     def not_understood(self, element: Element, why: str = "") -> None:
@@ -44,29 +51,35 @@ class _Reading:
             self.not_understood(element, "has no dev")
             return
         told: dict[str, Any] = {}
+        members: list[str] = []
         for child in element.children:
             if child.name == "primary":
                 self.primary(device, child, told)
-            elif child.name == "slave":
-                self.notes.append(f"{child.attributes.get('name', '?')!a} is a member of {device!a}")
-                self.report.append(
-                    f"understood: line {child.line}: member {child.attributes.get('name', '?')} of {device}"
-                )
+            elif child.name == "slave" and _INTERFACE.fullmatch(child.attributes.get("name", "")):
+                members.append(child.attributes["name"])
+                self.report.append(f"understood: line {child.line}: member {members[-1]} of {device}")
             else:
                 self.not_understood(child, f"of {device}")
         kind = element.attributes.get("type", "Ethernet")
-        if kind.lower() == "bond":
-            self.notes.append(f"{device!a} is a bond")
-        if "network" not in told:
+        is_bond = kind.lower() == "bond" and bool(members)
+        if "network" not in told and not is_bond and device not in self.members:
             self.not_understood(element, "is left out: DHCP, on a network it does not name")
             return
-        self.interfaces[device] = told
+        options = self.bonds.pop(device, {})
+        if is_bond:
+            told["bond"] = {"members": members, **options}
+            for member in members:
+                self.members.add(member)
+                self.interfaces.setdefault(member, {})
+        elif options:
+            self.notes.append(f"{device!a} had bonding options, but no members")
+        self.interfaces[device] = {**self.interfaces.get(device, {}), **told}
         self.report.append(f"understood: line {element.line}: interface {device} ({kind})")
 
     def primary(self, device: str, element: Element, told: dict[str, Any]) -> None:
         protocol = element.attributes.get("bootproto", "dhcp")
         if element.attributes.get("master"):
-            self.notes.append(f"{device!a} is a member of {element.attributes['master']!a}")
+            self.members.add(device)
         servers: list[str] = []
         search: list[str] = []
         for child in element.all("dns"):
@@ -111,6 +124,21 @@ class _Reading:
             if key in ("hwaddr", "macaddr") and value:
                 told["mac"] = value.lower()
             elif key == "bonding_opts" and value:
-                self.notes.append(f"{device!a} was bonded with {value!a}")
+                self.bonds[device] = self.bond(device, element, value)
             elif value:
                 self.report.append(f"not understood: line {element.line}: {key}={value!a} of {device}")
+
+    def bond(self, device: str, element: Element, options: str) -> dict[str, Any]:
+        """`mode=4 miimon=100` as a bond's settings; what it cannot say is told."""
+        told: dict[str, Any] = {}
+        for word in options.split():
+            key, _, value = word.partition("=")
+            if key == "mode" and value in _MODES:
+                told["mode"] = value
+            elif key == "mode" and value.isdigit() and int(value) < len(_MODES):
+                told["mode"] = _MODES[int(value)]
+            elif key == "miimon" and value.isdigit():
+                told["monitor_ms"] = int(value)
+            else:
+                self.report.append(f"not understood: line {element.line}: bonding option {word!a} of {device}")
+        return told
