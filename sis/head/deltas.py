@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -38,6 +39,8 @@ class DeltaMaker:
         self._child: process.Child | None = None
         self._making = ("", "")
         self._not_before: dict[tuple[str, str], float] = {}
+        self._guard = threading.Lock()
+        self._stopped = False
 
     @property
     def log_path(self) -> Path:
@@ -55,6 +58,19 @@ class DeltaMaker:
 
     def look(self) -> None:
         """One look; returns at once."""
+        with self._guard:
+            if not self._stopped:
+                self._look()
+
+    def stop(self) -> None:
+        """End what is being made: it is begun again when the head is back."""
+        with self._guard:
+            self._stopped = True
+            child, self._child = self._child, None
+        if child is not None:
+            process.stop(child, _END_GRACE_S)
+
+    def _look(self) -> None:
         if self._child is not None:
             code = self._child.poll()
             if code is None:
@@ -66,12 +82,6 @@ class DeltaMaker:
             if self._not_before.get(pair, 0.0) <= now:
                 self._begin(*pair)
                 return
-
-    def stop(self) -> None:
-        """End what is being made: it is begun again when the head is back."""
-        child, self._child = self._child, None
-        if child is not None:
-            process.stop(child, _END_GRACE_S)
 
     def _begin(self, image: str, channel: str) -> None:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)

@@ -96,4 +96,13 @@ def test_what_fails_is_told_and_not_tried_all_the_time(store: LocalStore, tmp_pa
     maker.look()
     assert maker.log_path.stat().st_size == before
     assert wanted(store) == (("web", "stable"),)
+
+
+def test_a_head_that_ends_begins_nothing_more(store: LocalStore, tmp_path: Path) -> None:
+    maker = DeltaMaker(tmp_path, store, db.open(tmp_path / "state.db").stream)
+    acts.publish(store, "web", "stable", 2)
+    maker.look()
     maker.stop()
+    maker.look()
+    assert deltas(store) == []
+    assert wanted(store) == (("web", "stable"),)
