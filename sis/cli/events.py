@@ -23,7 +23,9 @@ _OUTCOMES = {"failed": "bold red", "ok": "green", "done": "green"}
 
 
 @click.command(epilog="Example: sis events --follow --kind state,report")
-@click.option("-f", "--follow", "--watch", "follow", is_flag=True, help="Go on until ^C. With -o json: one object a line.")
+@click.option(
+    "-f", "--follow", "--watch", "follow", is_flag=True, help="Go on until ^C. With -o json: one object a line."
+)
 @click.option("--node", metavar="NODE", help="Only of this node.")
 @click.option("--kind", "kinds", metavar="KIND,…", default="", help="event, report, state, order, arming, published, …")
 @click.option("--since", type=click.IntRange(min=0), metavar="ID", help="Only rows after this id.")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from sis.head.renders import Renders
 from sis.image.store import LocalStore
 from sis.inventory import db
 from sis.inventory.db import Inventory
+from sis.inventory.nodes import Change
 from sis.inventory.rollout import Plan, Rollout
 from tests.heads import Serving, serving
 from tests.sim_nodes import BYTES_A_SYNC, SimNode, defined, living, made_image, publish
@@ -220,3 +222,69 @@ def test_drain_hooks_run_before_and_after(cluster: World, tmp_path: Path, monkey
     while log.read_text().splitlines() != ["drain n001", "drain n001", "undrain n001"]:
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)
+
+
+def test_nodes_wait_for_their_window_unless_told_not_to(cluster: World) -> None:
+    publish(cluster.store, 2)
+    closed = [(datetime.now(UTC) + timedelta(days=days)).strftime("%a") for days in (2, 3)]
+    cluster.inventory.nodes.change(["n001"], Change(profile={"windows": [f"{day} 01:00-02:00" for day in closed]}))
+    first = cluster.deploy("n[001-002]", then=("1",))
+    found = cluster.until(first, lambda each: bool(each.groups[0].reason or each.groups[-1].reason))
+    (waiting,) = [node for node in found.nodes if node.node == "n001"]
+    assert (waiting.step, waiting.reason[:17]) == ("waiting", "its window opens ")
+    assert waiting.reason.endswith("01:00 UTC")
+    assert steps(found)["n002"] == "waiting"
+    second = cluster.deploy("n[001-002]", ignore_windows=True)
+    assert cluster.ended(second).rollout.good == 2
+
+
+def test_through_the_api_by_roles_and_in_the_audit_log(cluster: World) -> None:
+    publish(cluster.store, 2)
+    view, operate = cluster.head.token("view"), cluster.head.token("operate")
+    ask = cluster.head.ask
+    body = {"nodeset": "n[001-006]", "canary": "1", "then": ["50%"], "max_fail": "5%"}
+    assert ask("POST", "/api/v1/deploy", body, token=view).status == 403
+    planned = ask("POST", "/api/v1/deploy", {**body, "dry_run": True}, token=operate).json
+    assert planned["rollout"] is None
+    assert [wave["nodes"] for wave in planned["waves"]] == ["n001", "n[002-004]", "n[005-006]"]
+    wrong = ask("POST", "/api/v1/deploy", {**body, "canary": "x"}, token=operate)
+    assert (wrong.status, wrong.json["detail"].splitlines()[0]) == (422, "--canary 'x': not understood")
+    made = ask("POST", "/api/v1/deploy", body, token=operate).json
+    assert (made["rollout"], made["armed"]) == (1, "")
+    found = ask("GET", "/api/v1/rollouts/1", token=view)
+    assert found.status == 200
+    assert found.json["rollout"]["command"] == "sis deploy n[001-006] --canary 1 --then 50% --max-fail 5%"
+    assert ask("GET", "/api/v1/rollouts/9", token=view).status == 404
+    assert ask("GET", "/api/v1/rollouts/x", token=view).status == 404
+    assert ask("GET", "/api/v1/rollouts", token="").status == 401
+    for verb in ("pause", "resume", "abort"):
+        path = f"/api/v1/rollouts/1/{verb}"
+        assert ask("POST", path, {}, token=view).status == 403
+        assert ask("POST", path, {"more": 1}, token=operate).status == 422
+    assert ask("POST", "/api/v1/rollouts/1/abort", {"back": True}, token=operate).json["state"] == "aborted"
+    assert ask("POST", "/api/v1/rollouts/1/pause", {}, token=operate).status == 409
+    assert [row["id"] for row in ask("GET", "/api/v1/rollouts", token=view).json] == [1]
+    actions = [(row.action, row.outcome) for row in cluster.inventory.audit.last()]
+    assert ("deploy", "ok") in actions
+    assert ("rollout abort", "ok") in actions
+    assert ("rollout abort", "refused") in actions
+    assert ("rollout pause", "failed") in actions
+
+
+def test_the_stream_tells_a_rollout_as_it_goes(cluster: World) -> None:
+    publish(cluster.store, 2)
+    since = cluster.inventory.stream.newest()
+    with cluster.head.listening("?kind=rollout", token=cluster.head.token("view"), last=since) as stream:
+        made = cluster.deploy("n[001-002]", then=("1",))
+        rows = []
+        for kind, _, data in stream:
+            assert (kind, data["ref"], data["subject"]) == ("rollout", made.id, f"rollout {made.id}")
+            rows.append((data["what"], data["outcome"], data["node"], data["bytes"]))
+            if data["what"] == "rollout" and data["outcome"] != "start":
+                break
+    assert rows == [
+        ("rollout", "start", None, 0), ("wave 1", "start", None, 0), ("node", "start", "n001", 0),
+        ("node", "ok", "n001", BYTES_A_SYNC), ("wave 1", "ok", None, BYTES_A_SYNC), ("wave 2", "start", None, 0),
+        ("node", "start", "n002", 0), ("node", "ok", "n002", BYTES_A_SYNC), ("wave 2", "ok", None, BYTES_A_SYNC),
+        ("rollout", "ok", None, 2 * BYTES_A_SYNC),
+    ]  # fmt: skip
