@@ -8,7 +8,7 @@ from fastapi import FastAPI, Query, Request
 from starlette.responses import Response
 
 from sis.errors import SisError
-from sis.head import views, worlds
+from sis.head import timeline, views, worlds
 from sis.head.node_files import FileView, of_path
 from sis.head.pages.doing import ACTIONS
 from sis.head.pages.frame import Console
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sis.head.app import Head
 
 CHANGES_SHOWN = 500
-EVENTS_SHOWN = 100
+EVENTS_SHOWN = 200
 
 
 def add_routes(app: FastAPI, head: Head, console: Console) -> None:
@@ -41,7 +41,7 @@ def add_routes(app: FastAPI, head: Head, console: Console) -> None:
                 "row": views.node_row(found),
                 "sides": sides(found, facts, means=_means(head, found)),
                 "facts": facts or {},
-                "events": inventory.history.events(name, limit=EVENTS_SHOWN)[::-1],
+                "stages": timeline.stages(inventory.history.events(name, limit=EVENTS_SHOWN)),
                 "reports": inventory.history.reports(name, 10),
                 "drift": fold_changes({name: drift[:CHANGES_SHOWN]}) if drift else (),
                 "layer": layer_of(head, found),

@@ -167,10 +167,14 @@ function replacePart(old, fresh) {
 }
 
 let refreshing = 0;
+let took = 0;
 async function refresh() {
   refreshing = 0;
   if (document.hidden) return;
-  const answer = await fetch(location.pathname + location.search, { headers: { accept: "text/html" } }).catch(() => null);
+  const began = performance.now();
+  const headers = { accept: "text/html", "x-sis-parts": "yes" };
+  const answer = await fetch(location.pathname + location.search, { headers }).catch(() => null);
+  took = performance.now() - began;
   if (!answer || !answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("main");
   if (!fresh) return;
@@ -183,7 +187,7 @@ async function refresh() {
 }
 
 function refreshSoon() {
-  if (!refreshing) refreshing = setTimeout(refresh, 1000);
+  if (!refreshing) refreshing = setTimeout(refresh, Math.max(1000, 4 * took));
 }
 
 function livePage() {

@@ -20,6 +20,11 @@ from sis.inventory.names import fold
 
 NodeSet = Annotated[str, Query(max_length=48_000)]
 
+PLANNED_UNASKED = 64
+"""More nodes that wait are planned when it is asked for: each one's files are rendered for it."""
+PARTS_ONLY = "x-sis-parts"
+"""The header of a page fetched for its live parts only."""
+
 
 def add_routes(app: FastAPI, wizard: Wizard) -> None:
     _deploy(app, wizard)
@@ -30,7 +35,7 @@ def _deploy(app: FastAPI, wizard: Wizard) -> None:
     head, console = wizard.head, wizard.console
     inventory = head.inventory
 
-    def page(spec: str, nodeset: str = "", fault: SisError | None = None) -> dict[str, Any]:
+    def page(spec: str, nodeset: str = "", fault: SisError | None = None, *, parts: bool = False) -> dict[str, Any]:
         around = wizard.around("deploy", spec)
         nodes: Sequence[Node] = around["survey"].nodes
         waiting = [
@@ -40,7 +45,7 @@ def _deploy(app: FastAPI, wizard: Wizard) -> None:
         ]
         wanted = nodeset or (fold(waiting) if waiting else "")
         planned: Sequence[installs.Install] = ()
-        if wanted and fault is None:
+        if wanted and fault is None and not parts and (nodeset or len(waiting) <= PLANNED_UNASKED):
             try:
                 planned = installs.plan(head.state, head.renders, inventory.nodes.select(wanted))
             except SisError as error:
@@ -56,6 +61,7 @@ def _deploy(app: FastAPI, wizard: Wizard) -> None:
             "wanted": wanted,
             "planned": alike(planned),
             "count": len(planned),
+            "waiting": len(waiting),
             "describe": installs.describe_layout,
             "up": up,
             "told": told,
@@ -70,7 +76,7 @@ def _deploy(app: FastAPI, wizard: Wizard) -> None:
     @app.get("/wizard/deploy", include_in_schema=False)
     async def deploy(request: Request, spec: SpecName = "", nodeset: NodeSet = "") -> Response:
         def work(_: Actor) -> dict[str, Any]:
-            return page(spec, nodeset)
+            return page(spec, nodeset, parts=PARTS_ONLY in request.headers)
 
         return await console.show(request, "wizard/deploy.html", work)
 
