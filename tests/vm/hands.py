@@ -30,6 +30,9 @@ class Hands(Protocol):
     def deploy(self, story: Story) -> None:
         """Both are armed."""
 
+    def watch(self, story: Story) -> None:
+        """Both are at work: what the admin looks at meanwhile."""
+
     def look(self, story: Story) -> None:
         """Both are in-sync: what the admin looks at then."""
 
@@ -62,6 +65,9 @@ class ByCommand:
 
     def deploy(self, story: Story) -> None:
         story.sis("deploy", NODES, "-y")
+
+    def watch(self, story: Story) -> None:
+        story.sis("status")
 
     def look(self, story: Story) -> None:
         story.sis("status")

@@ -213,6 +213,7 @@ scripts:
                 node.power_on()
             if during is not None:
                 during(self)
+            self.hands.watch(self)
             self.follow(lambda states: all(s["state"] == "in-sync" for s in states.values()), INSTALL_TIMEOUT_S)
             self.hands.look(self)
             reports = self.sis_data("node", "list")
