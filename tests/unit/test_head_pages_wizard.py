@@ -263,6 +263,18 @@ def test_a_machine_that_appeared_becomes_the_node_that_lacks_its_mac(head: Servi
     assert "1 turned away" in head.ask("GET", "/wizard/boot", session=session).text
 
 
+def test_names_come_from_a_list_and_faults_have_their_line(head: Serving) -> None:
+    session = head.log_in("admin")
+    page = head.ask("GET", "/wizard/boot", session=session)
+    fields = {"csrf": csrf(page), "by": "list", "listed": "52:54:00:00:00:aa,n7\n"}
+    proposed = head.form("/wizard/boot/names", session, fields)
+    assert re.search(r'name="node-52:54:00:00:00:aa" value="n7"', proposed.text)
+    assert "n7" not in head.inventory.nodes.names()
+    wrong = head.form("/wizard/boot/names", session, {**fields, "listed": "52:54,n7\n52:54:00:00:00:aa\n"})
+    assert "list:1: not a MAC address" in wrong.text
+    assert "list:2: a key and a name are wanted" in wrong.text
+
+
 def test_nodes_are_armed_when_their_number_is_typed(head: Serving) -> None:
     session = head.log_in("operate")
     page = head.ask("GET", "/wizard/deploy", session=session)

@@ -23,18 +23,23 @@ def add_routes(app: FastAPI, wizard: Wizard) -> None:
     head, console = wizard.head, wizard.console
     inventory = head.inventory
 
-    def page(spec: str, fault: SisError | None = None, note: str = "") -> dict[str, Any]:
+    def page(spec: str, fault: SisError | None = None, note: str = "", listed: Naming | None = None) -> dict[str, Any]:
         around = wizard.around("boot", spec)
         nodes = around["survey"].nodes
         lacking = [node.name for node in nodes if not node.macs]
-        naming = Naming(by="order", nodeset=fold(lacking) if lacking else "")
+        in_order = Naming(by="order", nodeset=fold(lacking) if lacking else "")
         up, told = serving(head)
+        try:
+            machines = inventory_acts.propose(inventory, listed or in_order).machines
+        except SisError as error:
+            fault, machines = error, inventory_acts.propose(inventory, in_order).machines
         return {
             **around,
             "command": f"sis node discover accept --nodes {fold(lacking)}" if lacking else "sis node discover watch",
             "note": note,
             "fault": fault,
-            "machines": inventory_acts.propose(inventory, naming).machines,
+            "machines": machines,
+            "listed": listed,
             "lacking": lacking[:CHOICES_SHOWN],
             "lacking_folded": fold(lacking) if lacking else "",
             "lacking_count": len(lacking),
@@ -52,6 +57,16 @@ def add_routes(app: FastAPI, wizard: Wizard) -> None:
             return page(spec, note=f"Accepted: {done}" if done else "")
 
         return await console.show(request, "wizard/boot.html", work)
+
+    @app.post("/wizard/boot/names", include_in_schema=False)
+    async def names(request: Request) -> Response:
+        """Propose names out of a list; nothing is changed by it."""
+        actor, form = await console.form(request, "admin", "discover propose")
+        spec, by, lines = form.get("spec"), form.get("by"), form.text("listed")
+        if by not in ("list", "serial", "switch"):
+            by = "list"
+        listed = Naming(by=by, listed=lines)  # type: ignore[arg-type]  # one of its words, as just made sure
+        return await console.render(actor, "wizard/boot.html", lambda: page(spec, listed=listed))
 
     @app.post("/wizard/boot", include_in_schema=False)
     async def accept(request: Request) -> Response:
