@@ -18,13 +18,13 @@ _WINDOW_BYTES = 2 << 20
 _WINDOW_MARGIN_BYTES = 32 << 10
 _OUTPUT_BYTES = 1 << 20
 _SMALL_BYTES = 64 << 10
+_GROUP_BYTES = 256 << 10
+"""Small neighbours share an item up to this much output: fewer, better packed items, and not much lost with one."""
+
 _ITEM_BYTES_MIN = 3 << 20
 _ITEM_BYTES_MAX = 5 << 20
 _ITEM_ENDS = 8
-"""One chunk in 32 may end an item of a delta from nothing."""
-
-_GROUP_BYTES = 256 << 10
-"""Small neighbours share an item up to this much output: fewer, better packed items, and not much lost with one."""
+"""Between these lengths, one chunk in 32 ends an item of a delta from nothing."""
 
 
 @dataclass

@@ -11,7 +11,7 @@ import pytest
 from sis.errors import UsageFault
 from sis.image import delta_make, patches
 from sis.image.commit import commit
-from sis.image.delta_plan import WHOLE_BYTES_MAX, plan_items
+from sis.image.delta_plan import WHOLE_BYTES_MAX, plan_items, plan_whole
 from sis.image.kept import KeptStore
 from sis.image.model import Chunk, Entry, Kind, Manifest, Ref, pack_chunks
 from sis.image.pairs import Pairing
@@ -83,6 +83,29 @@ def test_long_files_are_patched_from_where_the_new_bytes_lie() -> None:
     assert stretch.length < 200_000
 
 
+def test_items_from_nothing_are_long_and_the_next_version_has_most_of_them() -> None:
+    def files(edited: int = -1) -> Manifest:
+        rng = random.Random(1)
+        entries = []
+        for number in range(1500):
+            runs = [Chunk(rng.randbytes(32), rng.randrange(1, 60_000)) for _ in range(3)]
+            if number == edited:
+                runs[1] = Chunk(b"other" * 6 + b"ab", 4711)
+            size = sum(run.size_bytes for run in runs)
+            entries.append(Entry(b"%06d" % number, Kind.FILE, 0o644, 0, 0, 0, size, pack_chunks(runs)))
+        return tree(*entries)
+
+    one, two = list(plan_whole(files())), list(plan_whole(files(edited=700)))
+    assert [chunk.digest for work in one for chunk in work.chunks] == [
+        chunk.digest for entry in files().entries for chunk in entry.each_chunk()
+    ]
+    assert all(3 << 20 <= work.output_bytes < 6 << 20 for work in one[:-1])
+    assert not any(work.base for work in one)
+    known = [tuple(work.chunks) for work in one]
+    assert sum(tuple(work.chunks) not in known for work in two) <= 3
+    assert list(plan_whole(tree())) == []
+
+
 def test_what_nodes_keep_as_their_own_shares_no_item() -> None:
     old = tree(*(entry(f"f{number}", (number, 100)) for number in range(1, 5)))
     new = tree(*(entry(f"f{number}", (number + 50, 100)) for number in range(1, 5)))
@@ -102,6 +125,23 @@ def test_the_smallest_way_is_taken() -> None:
     for at in range(0, len(shifted), 40):
         shifted[at] = (shifted[at] + 3) % 256
     assert patches.encode(program, bytes(shifted))[0] == patches.BSDIFF
+
+
+def test_bsdiff_is_tried_only_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+    monkeypatch.setattr(patches, "_bsdiff", lambda base, data: tried.append(len(base)) or bytes(len(data)))
+    rng = random.Random(1)
+    program = b"".join(rng.choice((b"\0\0\0", b"call", b"move", rng.randbytes(4))) for _ in range(60_000))
+    shifted = bytearray(program)
+    for at in range(0, len(shifted), 200):
+        shifted[at] = (shifted[at] + 3) % 256
+    patches.encode(program, bytes(shifted))
+    assert tried == [len(program)]
+    patches.encode(program, program[:-5] + b"other")
+    patches.encode(program, rng.randbytes(50_000))
+    patches.encode(program * 4, bytes(shifted)[:50_000])
+    patches.encode(program.replace(b"\0", b" "), bytes(shifted).replace(b"\0", b" "))
+    assert len(tried) == 1
 
 
 def test_the_versions_nodes_are_likely_to_be_at() -> None:
