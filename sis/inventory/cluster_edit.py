@@ -63,6 +63,7 @@ class Edit:
         for node in nodes:
             wires = tuple((each.name, each.network, repr(each.data)) for each in node.interfaces)
             alike.setdefault((wires, node.groups, node.assignment, repr(node.profile)), []).append(node)
+        entries: dict[str, Any] = {}
         for (_, groups, assignment, _), same in alike.items():
             names = [node.name for node in same]
             entry: dict[str, Any] = _settings(same[0].profile)
@@ -83,7 +84,9 @@ class Edit:
                 own = {}
             for name in own:
                 self._know(name, [name])
-            self._text.add(("nodes",), {fold(names): entry, **{name: said for name, said in own.items() if said}})
+            entries[fold(names)] = entry
+            entries.update({name: said for name, said in own.items() if said})
+        self._text.add(("nodes",), entries)
 
     def delete(self, names: Collection[str]) -> None:
         """Have the file name these nodes no more."""
