@@ -133,7 +133,7 @@ def test_bsdiff_is_tried_only_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> 
     rng = random.Random(1)
     program = b"".join(rng.choice((b"\0\0\0", b"call", b"move", rng.randbytes(4))) for _ in range(60_000))
     shifted = bytearray(program)
-    for at in range(0, len(shifted), 200):
+    for at in range(0, len(shifted), 20):
         shifted[at] = (shifted[at] + 3) % 256
     patches.encode(program, bytes(shifted))
     assert tried == [len(program)]
