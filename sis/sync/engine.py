@@ -39,14 +39,17 @@ def check(
     with _opened(root) as tree, explained("looking at the tree"):
         given = _conditions(tree, root, state, policy, mounts, retain)
         remembered = index.read(state)
-        told = None if full else _as_before(tree, want, given, remembered)
+        known = None if full else _known(given, remembered)
+        changed = still.changed_directories(tree, known, given.mounted) if known else None
+        told = _as_before(tree, want, remembered, known, changed)
         if told is not None:
             if source is not None and not source.is_settled():
                 source.settle(state)
             return told
         from sis.sync import mend
 
-        return mend.look(tree, want, given, remembered, source=source, full=full)
+        calm = still.calm_directories(known, changed) if known and changed is not None else frozenset()
+        return mend.look(tree, want, given, remembered, calm, source=source, full=full)
 
 
 def sync(
@@ -81,26 +84,39 @@ def sync(
     with locks.hold(state / "lock", f"sync of {root}"), _opened(root) as tree, _sole_writer(tree, root):
         given = _conditions(tree, root, state, policy, mounts, retain)
         remembered = index.read(state)
-        told = None if full else _as_before(tree, want, given, remembered)
+        known = None if full else _known(given, remembered)
+        changed = still.changed_directories(tree, known, given.mounted) if known else None
+        told = _as_before(tree, want, remembered, known, changed)
         if told is not None and source.is_settled():
             return told
         from sis.sync import mend
 
+        calm = still.calm_directories(known, changed) if known and changed is not None else frozenset()
         return mend.make_equal(
-            tree, want, given, remembered, source=source, full=full, observe=observe, only_stage=only_stage
+            tree, want, given, remembered, calm, source=source, full=full, observe=observe, only_stage=only_stage
         )
 
 
-def _as_before(tree: Beneath, want: DesiredTree, given: Conditions, remembered: index.Index | None) -> Outcome | None:
-    """The outcome if nothing has changed since the last run found nothing to do; None if that cannot be told."""
-    if remembered is None or remembered.still is None or remembered.tree != want.digest:
+def _known(given: Conditions, remembered: index.Index | None) -> still.Known | None:
+    """What a walk can be compared with: only if the last run left nothing to do, on the same terms."""
+    if remembered is None or remembered.still is None or remembered.still.terms != given.terms:
         return None
-    if remembered.still.terms != given.terms or index.has_intent(given.state):
+    return None if index.has_intent(given.state) else still.Known(remembered.listings, remembered.still, given.passes)
+
+
+def _as_before(
+    tree: Beneath,
+    want: DesiredTree,
+    remembered: index.Index | None,
+    known: still.Known | None,
+    changed: list[bytes] | None,
+) -> Outcome | None:
+    """The outcome if nothing has changed since the last run left nothing to do; None if that cannot be told."""
+    if remembered is None or known is None or changed is None or remembered.tree != want.digest:
         return None
-    known = still.Known(remembered.listings, remembered.still, given.passes)
-    if not still.is_unchanged(tree, known, given.mounted):
+    if not still.is_harmless(tree, known, changed):
         return None
-    return Outcome(totals=Totals(entries=remembered.still.entries), notices=remembered.still.notices)
+    return Outcome(totals=Totals(entries=known.still.entries), notices=known.still.notices)
 
 
 def _conditions(

@@ -17,6 +17,9 @@ Listing = list[bytes]
 ROOT_PARENT = b""
 """The directory of the root's own row, which is named b"." there."""
 
+INODE_BYTES = 16
+"""A row begins with inode and device."""
+
 _ROW = struct.Struct("<QQqqqIII")
 _TIME_MAX = (1 << 63) - 1
 _told = attrgetter("st_ino", "st_dev", "st_size", "st_mtime_ns", "st_ctime_ns", "st_mode", "st_uid", "st_gid")
@@ -50,12 +53,12 @@ def fields_of(row: Row) -> Fields:
 
 
 def is_same_inode(row: Row, other: Row) -> bool:
-    return row[:16] == other[:16]
+    return row[:INODE_BYTES] == other[:INODE_BYTES]
 
 
 def differs_in_time_only(row: Row, other: Row) -> bool:
     """Or in size; whether what is left of inode, type, mode and owner is the same."""
-    return row[:16] == other[:16] and row[40:] == other[40:]
+    return row[:INODE_BYTES] == other[:INODE_BYTES] and row[40:] == other[40:]
 
 
 def packed(name: bytes, row: Row) -> bytes:

@@ -39,13 +39,14 @@ def look(
     want: DesiredTree,
     given: Conditions,
     remembered: Index | None,
+    calm: frozenset[bytes],
     *,
     source: ChunkSource | None = None,
     full: bool = False,
 ) -> Outcome:
-    """Say what differs; see `engine.check`."""
+    """Say what differs; see `engine.check`. In the directories `calm` all was found to be as remembered."""
     memory.keep_little()
-    survey = _survey(tree, want, given, remembered, full, source)
+    survey = _survey(tree, want, given, remembered, calm, full, source)
     by_delta = _by_delta(tree, survey, source)
     plan = _plan(tree, want, survey, source, by_delta)
     remember_what_was_verified(want, survey)
@@ -59,6 +60,7 @@ def make_equal(
     want: DesiredTree,
     given: Conditions,
     remembered: Index | None,
+    calm: frozenset[bytes],
     *,
     source: ChunkSource,
     full: bool = False,
@@ -69,7 +71,7 @@ def make_equal(
     memory.keep_little()
     _allow_many_open_files()
     with explained("looking at the tree"):
-        survey = _survey(tree, want, given, remembered, full, source)
+        survey = _survey(tree, want, given, remembered, calm, full, source)
         by_delta = _by_delta(tree, survey, source)
         plan = _plan(tree, want, survey, source, by_delta)
     with Stage(tree, survey.observed, _progress(plan, observe)) as stage:
@@ -97,7 +99,13 @@ def make_equal(
 
 
 def _survey(
-    tree: Beneath, want: DesiredTree, given: Conditions, found: Index | None, full: bool, source: ChunkSource | None
+    tree: Beneath,
+    want: DesiredTree,
+    given: Conditions,
+    found: Index | None,
+    calm: frozenset[bytes],
+    full: bool,
+    source: ChunkSource | None,
 ) -> Survey:
     if source is not None and found is not None and found.tree != want.digest:
         _ = source.content  # the delta's older manifest is done with before the tree applied takes its place in memory
@@ -109,6 +117,7 @@ def _survey(
         candidates=(want.entries, *placed),
         applied=remembered.applied,
         listings={} if full else remembered.listings,
+        calm=calm if remembered.applied else frozenset(),
         passes=rules.passes,
         mounts=given.mounts,
         mounted=given.mounted,

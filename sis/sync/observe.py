@@ -14,7 +14,7 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from sis.image.model import HOLE, Entry, Kind
-from sis.sync.listing import Listing, Row, fields_of, packed, place_of, row_of
+from sis.sync.listing import INODE_BYTES, Listing, Row, fields_of, packed, place_of, row_of, unpacked
 from sis.sync.rules import STAGE
 from sis.system.beneath import Beneath
 from sis.system.files import Xattrs, read_xattrs
@@ -104,6 +104,7 @@ def observe(
     candidates: tuple[Mapping[bytes, Entry], ...],
     applied: Mapping[bytes, Entry],
     listings: Mapping[bytes, Listing],
+    calm: frozenset[bytes] = frozenset(),
     passes: Callable[[bytes], bool],
     mounts: frozenset[bytes] = frozenset(),
     mounted: frozenset[bytes] = frozenset(),
@@ -111,21 +112,25 @@ def observe(
     """Walk `tree`; `listings` are trusted to say that a path equals its entry in `applied`.
 
     candidates  trees whose entries a path's content is compared with where it is not trusted, the likeliest first
+    calm        directories whose listing was compared just now: what is in them is as it says
     passes      whether a path (and all below) is not to be looked at
     mounts      mount points below the root that are held; the walk stays out of the others
     mounted     mount points that are there (`mounts.mount_points_below`); those of another device are seen anyway
     """
     started_ns = time.time_ns()
-    walk = _Walk(tree, candidates[0], mounts, mounted, passes)
+    walk = _Walk(tree, candidates[0], mounts, mounted, passes, {path: listings[path] for path in calm})
     found: dict[bytes, Found] = {}
     suspects: list[tuple[bytes, os.stat_result]] = []
-    names: dict[tuple[int, int], list[bytes]] = {}
+    names: dict[bytes, list[bytes]] = {}
     listing_of: bytes | None = None
     trusted: frozenset[bytes] = frozenset()
-    for path, status in walk.entries():
-        row = row_of(status)
-        if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
-            names.setdefault((status.st_dev, status.st_ino), []).append(path)
+    for path, row, status in walk.entries():
+        if status is None:
+            if (entry := applied.get(path)) is not None:
+                found[path] = Found(entry, row)
+            else:
+                suspects.append((path, tree.lstat(path)))
+            continue
         directory, name = place_of(path)
         if directory != listing_of:
             listing_of, trusted = directory, frozenset(listings.get(directory, ()))
@@ -134,9 +139,14 @@ def observe(
         else:
             suspects.append((path, status))
     found.update(_look_closer(tree, suspects, candidates))
+    first: dict[bytes, bytes] = {}
+    for path, here in found.items():
+        inode = here.row[:INODE_BYTES]
+        if first.setdefault(inode, path) is not path and not stat.S_ISDIR(fields_of(here.row).mode):
+            names.setdefault(inode, [first[inode]]).append(path)
     return Observed(
         found=found,
-        shared={inode: tuple(sorted(paths)) for inode, paths in names.items() if len(paths) > 1},
+        shared={found[paths[0]].inode: tuple(sorted(paths)) for paths in names.values()},
         passed=walk.passed,
         uncrossed=walk.uncrossed,
         areas=tuple(sorted(walk.areas, key=lambda area: (area.mount != b".", -len(area.mount)))),
@@ -192,6 +202,7 @@ class _Walk:
         mounts: frozenset[bytes],
         mounted: frozenset[bytes],
         passes: Callable[[bytes], bool],
+        calm: Mapping[bytes, Listing],
     ) -> None:
         self.passed: dict[bytes, bool] = {}
         self.uncrossed: dict[bytes, bool] = {}
@@ -201,15 +212,26 @@ class _Walk:
         self._mounts = mounts
         self._mounted = mounted
         self._passes = passes
+        self._calm = calm
 
-    def entries(self) -> Iterator[tuple[bytes, os.stat_result]]:
+    def entries(self) -> Iterator[tuple[bytes, Row, os.stat_result | None]]:
+        """Path and row of everything, and its lstat where that was taken anew."""
         root = os.fstat(self._tree.root)
         self.areas.append(Area(b".", root.st_dev, root.st_blksize))
-        yield b".", root
+        yield b".", row_of(root), root
         pending = [(b"", root.st_dev, True)]
         passes, mounted = self._passes, self._mounted
         while pending:
             prefix, device, is_top = pending.pop()
+            calm = self._calm.get(prefix[:-1] or b".")
+            if calm is not None:
+                for name, row in map(unpacked, calm):
+                    path = prefix + name
+                    yield path, row, None
+                    fields = fields_of(row)
+                    if stat.S_ISDIR(fields.mode):
+                        pending.append(self._within(path, device, fields.device))
+                continue
             try:
                 handle = self._tree.open_directory(prefix[:-1] or b".")
             except OSError as error:
@@ -234,13 +256,18 @@ class _Walk:
                         if passes(path):
                             self.passed[path] = stat.S_ISDIR(status.st_mode)
                             continue
-                        yield path, status
+                        yield path, row_of(status), status
                         if stat.S_ISDIR(status.st_mode):
-                            if is_mount:
-                                self.areas.append(Area(path, status.st_dev, status.st_blksize))
-                            pending.append((path + b"/", status.st_dev, is_mount))
+                            pending.append(self._within(path, device, status.st_dev))
             finally:
                 os.close(handle)
+
+    def _within(self, path: bytes, outer: int, device: int) -> tuple[bytes, int, bool]:
+        """A directory to be walked; it may be where a held file system is mounted."""
+        is_mount = device != outer or path in self._mounted
+        if is_mount:
+            self.areas.append(Area(path, device, self._tree.lstat(path).st_blksize))
+        return path + b"/", device, is_mount
 
     def _is_of_the_file_system(self, path: bytes, name: bytes) -> bool:
         return name == STAGE or (name == b"lost+found" and path not in self._wanted)

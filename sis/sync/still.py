@@ -11,7 +11,7 @@ import gc
 import os
 import stat
 import threading
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sis.sync.index import Still
@@ -47,18 +47,33 @@ class Known:
     """Whether the policy leaves a path that is not in the desired tree alone."""
 
 
-def is_unchanged(tree: Beneath, known: Known, mounted: frozenset[bytes]) -> bool:
-    """Walk `tree`. `mounted` are the mount points below it now."""
+def changed_directories(tree: Beneath, known: Known, mounted: frozenset[bytes]) -> list[bytes] | None:
+    """Walk `tree`: the directories whose listing is not as remembered. None if that cannot be told.
+
+    `mounted` are the mount points below it now.
+    """
     still, listings = known.still, known.listings
     if known_mounts(mounted, still.aside, listings) != frozenset(still.mounts):
-        return False
+        return None
     try:
         if not _are_apart(tree, still.uncrossed, mounted):
-            return False
-        changed = _changed(tree, known, [path for path in listings if path != ROOT_PARENT])
-        return changed is not None and all(_is_harmless(tree, known, directory) for directory in changed)
+            return None
+        return _changed(tree, known, [path for path in listings if path != ROOT_PARENT])
+    except OSError:
+        return None
+
+
+def is_harmless(tree: Beneath, known: Known, changed: Iterable[bytes]) -> bool:
+    """Whether all that differs in these directories is the node's own business."""
+    try:
+        return all(_is_harmless(tree, known, directory) for directory in changed)
     except OSError:
         return False
+
+
+def calm_directories(known: Known, changed: Iterable[bytes]) -> frozenset[bytes]:
+    """Those in which all is as it was, and nothing was left aside: their listings say what there is in them."""
+    return frozenset(known.listings.keys() - known.still.aside.keys() - {*changed, ROOT_PARENT})
 
 
 def known_mounts(
