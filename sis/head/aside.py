@@ -21,9 +21,10 @@ def maintenance(inventory: Inventory, nodeset: str, *, on: bool, why: str) -> Se
     """Set nodes aside, or take back those that were. Raises NotFound, UsageFault, Refused without a reason."""
     nodes = inventory.nodes.select(nodeset)
     if on:
-        if not why.strip():
+        reason = "".join(sign for sign in why if sign.isprintable()).strip()
+        if not reason:
             raise Refused("maintenance needs a reason", hint="say it: --why 'new fan'")
-        inventory.standing.maintenance([node.id for node in nodes], why.strip())
+        inventory.standing.maintenance([node.id for node in nodes], reason)
         return SetAside(fold(node.name for node in nodes))
     ended = set(inventory.standing.resume([node.id for node in nodes]))
     return SetAside(_fold(node.name for node in nodes if node.id in ended))
