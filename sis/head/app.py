@@ -150,9 +150,19 @@ def create(
 
 def _boot_routes(app: FastAPI, head: Head) -> None:
     @app.get("/boot/ipxe", tags=["boot"], response_class=PlainTextResponse, responses=openapi.SCRIPT)
-    async def boot_answer(request: Request, mac: str, uuid: str = "", platform: str = "") -> Response:
-        """The iPXE script for the machine with this MAC."""
-        about = {"uuid": uuid[:64], "platform": platform[:16], "address": request.client.host if request.client else ""}
+    async def boot_answer(
+        request: Request,
+        mac: str,
+        uuid: str = "",
+        platform: str = "",
+        serial: str = "",
+        manufacturer: str = "",
+        product: str = "",
+    ) -> Response:
+        """The iPXE script for the machine with this MAC; what it says of itself helps to name it, no more."""
+        said = {"uuid": uuid, "platform": platform, "serial": serial, "manufacturer": manufacturer, "product": product}
+        about = {name: "".join(filter(str.isprintable, value)).strip()[:64] for name, value in said.items()}
+        about["address"] = request.client.host if request.client else ""
         url = head.url_for(request)
 
         def answer() -> str:

@@ -91,7 +91,7 @@ def answer(boot: Boot, *, head: str) -> str:
             mac = _checked("MAC", boot.mac, _MAC)
             lines = [
                 f"echo sis: {mac} is not in the inventory of {_checked('head URL', head, _URL)}",
-                "echo sis: it is recorded as discovered; define it there with: sis node add",
+                "echo sis: it is recorded as discovered; take it in there with: sis node discover accept",
                 f"echo sis: booting from the disk in {boot.wait_s:d} s",
                 f"sleep {boot.wait_s:d}",
                 *_local(disk_loader),
@@ -113,7 +113,9 @@ def answer(boot: Boot, *, head: str) -> str:
 def entry(head: str, *, tries: int = ENTRY_TRIES, pause_s: int = 5) -> str:
     """The first script of every node: ask the head who it is, `tries` times at most, then boot the disk."""
     url = _checked("head URL", head, _URL).rstrip("/")
-    question = "mac=${netX/mac:hexhyp}&uuid=${uuid}&platform=${platform}"
+    question = "mac=${netX/mac:hexhyp}&uuid=${uuid}&platform=${platform}&" + "&".join(
+        f"{what}=${{{what}:uristring}}" for what in ("serial", "manufacturer", "product")
+    )
     return "\n".join(
         [
             "#!ipxe",

@@ -62,7 +62,8 @@ def test_a_stranger_is_told_what_to_do() -> None:
 def test_the_first_script_asks_a_bounded_number_of_times() -> None:
     script = ipxe.entry(HEAD, tries=3, pause_s=1)
     assert (
-        f"chain --autofree {HEAD}/boot/ipxe?mac=${{netX/mac:hexhyp}}&uuid=${{uuid}}&platform=${{platform}} ||" in script
+        f"chain --autofree {HEAD}/boot/ipxe?mac=${{netX/mac:hexhyp}}&uuid=${{uuid}}&platform=${{platform}}"
+        "&serial=${serial:uristring}&manufacturer=${manufacturer:uristring}&product=${product:uristring} ||" in script
     )
     assert "iseq ${tries} 3 && goto local ||" in script
     assert "chain disk.efi ||" in script
