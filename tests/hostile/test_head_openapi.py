@@ -20,7 +20,7 @@ from sis.head import app as head_app
 from sis.inventory import db
 from tests.vm.console_world import furnish
 
-EXAMPLES = 12
+EXAMPLES = 8
 SEED = 20260101
 
 pytestmark = pytest.mark.timeout(240)
