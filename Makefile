@@ -50,7 +50,7 @@ format: venv
 	$(RUN)ruff format .
 	$(RUN)ruff check --fix .
 
-bench: venv      ## measure, side by side with rsync, casync and ostree (BENCH=small: three minutes)
+bench: venv      ## measure, side by side with rsync, casync and ostree (BENCH=small: three minutes; BENCH=scale: a million files)
 	@$(MAKE) --no-print-directory system RINGS=bench
 	@$(RUN)python -m tests.bench
 	@$(RUN)python -m tests.bench.render
