@@ -67,7 +67,7 @@ def make(
     progress: Progress | None = None,
     processes: int | None = None,
     gently: bool = False,
-    wait_s: float = 60.0,
+    wait_s: float = 600.0,
 ) -> Made | None:
     """Write `deltas/<before>-<after>`, ids of versions of `store` (`before` may be NOTHING). None if it is there.
 
