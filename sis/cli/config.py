@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import gc
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +56,7 @@ def preview(context: Context, file: Path | None, site: Path | None, show_diff: b
     from sis.head import preview as previewing
     from sis.head import worlds
 
-    with context.open_inventory() as inventory:
+    with context.open_inventory() as inventory, _kept_in_memory():
         renders, before = _before(context, inventory)
         spec, today = _today(renders, file, site)
         after = worlds.wanted(renders, before, spec, today)
@@ -86,7 +88,7 @@ def lint(context: Context, file: Path | None, site: Path | None, nodeset: str | 
     from sis.head import worlds
     from sis.inventory.names import expand
 
-    with context.open_inventory() as inventory:
+    with context.open_inventory() as inventory, _kept_in_memory():
         renders, before = _before(context, inventory)
         spec, today = _today(renders, file, site)
         after = worlds.wanted(renders, before, spec, today)
@@ -129,6 +131,18 @@ def import_file(context: Context, file: Path) -> None:
     lost_count = sum(line.startswith("not understood") for line in imported.report)
     click.echo(f"{len(imported.report) - lost_count} understood, {lost_count} not understood", err=True)
     click.echo(imported.yaml, nl=False)
+
+
+@contextlib.contextmanager
+def _kept_in_memory() -> Iterator[None]:
+    """No search for garbage: two whole clusters are built up and looked at until the end, a fifth of the time else."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _before(context: Context, inventory: Inventory) -> tuple[Renders, World]:

@@ -16,12 +16,17 @@ _OTHERWISE_KEPT = {"image", "disk", "interfaces", "vars", "boot", "environment"}
 
 
 def profile_of(spec: NodeSpec) -> dict[str, Any]:
-    """The profile data of a node; nodes that share their settings share the values in it."""
-    data = dict(_shared(_Same(spec.settings)))
-    if spec.profiles:
-        data["profiles"] = list(spec.profiles)
-    if spec.vars:
-        data["vars"] = dict(spec.vars)
+    """The profile data of a node; nodes that say the same share it, so nothing may be written into it."""
+    return _whole(_Same(spec.settings), spec.profiles, tuple(spec.vars.items()))
+
+
+@functools.lru_cache(maxsize=8192)
+def _whole(same: _Same, profiles: tuple[str, ...], site: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    data = dict(_shared(same))
+    if profiles:
+        data["profiles"] = list(profiles)
+    if site:
+        data["vars"] = dict(site)
     return data
 
 
