@@ -19,7 +19,7 @@ from sis.errors import NotFound, ProgramFailed, Refused, SisError, UsageFault
 from sis.inventory.db import Inventory
 from sis.inventory.model import Network
 from sis.inventory.networks import dhcp_range
-from sis.netboot import tftp
+from sis.netboot import ports, tftp
 from sis.netboot.dnsmasq import BootNetwork, Lease
 from sis.system import process
 
@@ -113,6 +113,7 @@ class Netboot:
             return
         if self._child is not None and self._child.poll() is not None:
             raise _dnsmasq_failed(self._argv, self._child.returncode, self._output)
+        self._learn_ports()
         revision = self._inventory.settings.revision()
         if revision == self._revision and (self._child is not None or time.monotonic() < self._retry_at):
             return
@@ -128,6 +129,13 @@ class Netboot:
             self._child.send_signal(signal.SIGHUP)
         if network is None:
             self._retry_at = time.monotonic() + TRY_AGAIN_S
+
+    def _learn_ports(self) -> None:
+        """Tell the inventory of the switch ports that relays told of discovered machines."""
+        folder = self._state / "run" / ports.FOLDER
+        for mac, told in ports.seen(folder).items():
+            if self._inventory.discoveries.learn(mac, told) or self._inventory.nodes.by_mac(mac) is not None:
+                ports.forget(folder, mac)
 
     @property
     def _output(self) -> Path:

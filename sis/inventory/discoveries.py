@@ -44,14 +44,16 @@ class Discoveries:
     def learn(self, mac: str, data: Mapping[str, Any]) -> bool:
         """Add to what is known of a discovered machine, such as its switch and port. False when there is none."""
         table = schema.discoveries
+        query = sa.select(table.c.data).where(table.c.mac == mac)
+        with self._database.read() as connection:
+            known = connection.execute(query).scalar()
+        if known is None or _merged(known, data) == known:
+            return known is not None
         with self._database.write() as connection:
-            known = connection.execute(sa.select(table.c.data).where(table.c.mac == mac)).scalar()
-            if known is None:
-                return False
-            merged = _merged(known, data)
-            if merged != known:
-                connection.execute(sa.update(table).where(table.c.mac == mac).values(data=merged))
-            return True
+            known = connection.execute(query).scalar()
+            if known is not None:
+                connection.execute(sa.update(table).where(table.c.mac == mac).values(data=_merged(known, data)))
+        return known is not None
 
     def list(self, *, rejected: bool = False) -> tuple[Discovery, ...]:
         """Unknown machines, longest known first; those that became nodes are gone. With `rejected` the turned away."""

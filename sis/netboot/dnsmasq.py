@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from sis.errors import SpecInvalid
-from sis.netboot import ipxe
+from sis.netboot import ipxe, ports
 
 BIOS_LOADER = "undionly.kpxe"
 UEFI_LOADER = "snponly.efi"
@@ -80,6 +80,7 @@ def configuration(network: BootNetwork, *, head: str, run: Path, account: str = 
         "bind-interfaces",
         f"dhcp-leasefile={run}/dnsmasq.leases",
         f"dhcp-hostsfile={run}/dnsmasq.hosts",
+        f"dhcp-script={run}/{ports.SCRIPT_NAME}",
         "pid-file=",
         "enable-tftp",
         f"tftp-root={run}/tftp",

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sis.errors import NotFound
-from sis.netboot import dnsmasq, ipxe
+from sis.netboot import dnsmasq, ipxe, ports
 from sis.system import files, process
 
 LOADER_FOLDER = Path("/usr/lib/ipxe")
@@ -48,6 +48,10 @@ def prepare(
         _replace(served / name, source.read_bytes())
     _replace(served / ipxe.DISK_LOADER, _disk_loader())
     _replace(served / ipxe.ENTRY_NAME, ipxe.entry(head).encode())
+    told = run / ports.FOLDER
+    told.mkdir(mode=0o700, exist_ok=True)
+    lease_script = run / ports.SCRIPT_NAME
+    files.atomic_write(lease_script, ports.script(told).encode(), mode=0o755)
     text = dnsmasq.configuration(network, head=head, run=run, account=_account(served))
     _replace(run / "dnsmasq.conf", text.encode())
     write_hosts(state, leases)
