@@ -163,6 +163,8 @@ def test_the_map_groups_by_rack_and_links_to_who_is_unknown(head: Serving) -> No
     page = head.ask("GET", "/?by=rack", session=session)
     assert re.findall(r"<h2>(\w+) <small>(\d)</small>", page.text) == [("rack1", "2"), ("rack2", "2")]
     assert 'href="/wizard/boot"' in page.text
+    assert set(re.findall(r'id="n-(n\d)"', head.ask("GET", "/?only=drift", session=session).text)) == {"n2"}
+    assert "No node has “xyz” in its name" in head.ask("GET", "/?only=xyz", session=session).text
     assert [
         name for name, _ in re.findall(r"<h2>(\w+) <small>(\d)</small>", head.ask("GET", "/", session=session).text)
     ] == ["all"]

@@ -26,14 +26,21 @@ def add_routes(app: FastAPI, head: Head, console: Console) -> None:
     inventory = head.inventory
 
     @app.get("/", include_in_schema=False)
-    async def cluster_map(request: Request, by: Annotated[str, Query(max_length=16)] = "group") -> Response:
+    async def cluster_map(
+        request: Request,
+        by: Annotated[str, Query(max_length=16)] = "group",
+        only: Annotated[str, Query(max_length=64)] = "",
+    ) -> Response:
         def work(_: Actor) -> dict[str, Any]:
             newest = inventory.stream.newest()
             tiles = inventory.overview.tiles()
+            shown = [tile for tile in tiles if fits(tile, only)]
             return {
                 "command": "sis status --watch",
-                "groups": grouped(tiles, by),
+                "groups": grouped(shown, by),
                 "by": by,
+                "only": only,
+                "shown": len(shown),
                 "total": len(tiles),
                 "counts": Counter(tile.state for tile in tiles),
                 "since": newest,
@@ -43,6 +50,12 @@ def add_routes(app: FastAPI, head: Head, console: Console) -> None:
             }
 
         return await console.show(request, "map.html", work)
+
+
+def fits(tile: Tile, only: str) -> bool:
+    """Whether a node has the text in its name, or its state begins with it."""
+    wanted = only.strip().lower()
+    return wanted in tile.name or tile.state.startswith(wanted)
 
 
 def grouped(tiles: Sequence[Tile], by: str) -> list[tuple[str, list[Tile]]]:

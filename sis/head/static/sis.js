@@ -88,7 +88,6 @@ function liveMap() {
 function filterTiles() {
   const field = document.getElementById("filter");
   const told = document.getElementById("filtered");
-  field.closest(".scripted").hidden = false;
   field.addEventListener("input", () => {
     const wanted = field.value.trim().toLowerCase();
     let shown = 0;
