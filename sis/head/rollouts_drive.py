@@ -204,6 +204,7 @@ def carry_out(connection: Connection, before: Rollout, members: Collection[Rollo
                 held[node_id] = version
         if held:
             rollouts.hold(connection, held, before.id, moment)
+    rollouts.let_go(connection, asked.get("let-go", ()))
     if asked.get("arm"):
         access.arm(connection, asked["arm"], allow_foreign_disk=before.plan.allow_foreign_disk)
     for kind in _ORDERS:

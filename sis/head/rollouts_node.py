@@ -21,7 +21,9 @@ TAKEN_WITHIN_S = 90.0
 """How long an order may lie before a node that was reachable is taken for gone."""
 MOST_REBOOTS = 2
 
-Ask = Literal["drain", "undrain", "hold-target", "hold-before", "sync", "stage", "reboot", "arm", "disarm", "cancel"]
+Ask = Literal[
+    "drain", "undrain", "hold-target", "hold-before", "let-go", "sync", "stage", "reboot", "arm", "disarm", "cancel"
+]  # fmt: skip
 """What the driver is to do: hooks, holds, orders, arming, and taking back the order not yet taken."""
 
 
@@ -144,7 +146,8 @@ def _ask(node: RolloutNode, known: Known, rules: Rules) -> Moved:
     if rules.plan.method == "sync":
         return Moved(asked, ("hold-target", "stage" if rules.plan.at_boot else "sync"))
     reboots = rules.plan.in_waves and rules.plan.reboot != "never" and known.reachable
-    asks: tuple[Ask, ...] = ("hold-target", "arm", "reboot") if reboots else ("hold-target", "arm")
+    first: Ask = "hold-target" if rules.plan.holds else "let-go"
+    asks: tuple[Ask, ...] = (first, "arm", "reboot") if reboots else (first, "arm")
     return Moved(asked, asks)
 
 
@@ -252,7 +255,8 @@ def _returned(node: RolloutNode, known: Known, rules: Rules) -> Moved:
 
 def _judged(node: RolloutNode, report: StoredReport, rules: Rules) -> Moved:
     """Good only when it holds the version, differs in nothing, and every health check passed."""
-    wrong = report.error if report.outcome != "ok" else _not_held(report, node.target_version, node.target)
+    version = node.target_version if rules.plan.holds else report.version
+    wrong = report.error if report.outcome != "ok" else _not_held(report, version, node.target)
     wrong = wrong or "; ".join(report.unhealthy)
     if wrong:
         return Moved(_failed(node, rules, wrong))

@@ -53,6 +53,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def in_waves(self) -> bool:
         return bool(self.canary or self.then)
 
+    @property
+    def holds(self) -> bool:
+        """Whether nodes are held to what is tried. A plain install is of what the assignment means when it happens."""
+        return self.method == "sync" or self.in_waves or bool(self.image)
+
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
