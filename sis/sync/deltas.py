@@ -24,7 +24,7 @@ from sis.sync.observe import Observed
 from sis.system.beneath import Beneath
 
 _DECODERS = 2
-_AHEAD_BYTES = 24 << 20
+_AHEAD_BYTES = 12 << 20
 _AHEAD_ITEMS = 64
 _SOURCE_LOST = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EIO, errno.ENXIO, errno.EACCES)
 _PATHS_TOLD = 3

@@ -7,13 +7,14 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
 from blake3 import blake3
 
 from sis.image.model import HOLE, Entry, Kind
+from sis.sync.forked import Forked, is_worth_it
 from sis.sync.listing import INODE_BYTES, Listing, Row, fields_of, packed, place_of, row_of, unpacked
 from sis.sync.rules import STAGE
 from sis.system.beneath import Beneath
@@ -28,7 +29,9 @@ _KINDS = {
     stat.S_IFIFO: Kind.FIFO,
 }
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-_BATCH = 64
+_EFFORT_BYTES = 64 << 10
+"""What opening a file takes, in bytes that could be read meanwhile."""
+
 _ZEROS = bytes(1 << 16)
 
 
@@ -276,28 +279,61 @@ class _Walk:
 def _look_closer(
     tree: Beneath, suspects: list[tuple[bytes, os.stat_result]], candidates: tuple[Mapping[bytes, Entry], ...]
 ) -> Iterator[tuple[bytes, Found]]:
-    def look(batch: list[tuple[bytes, os.stat_result]]) -> list[tuple[bytes, Found]]:
-        seen = []
-        for path, status in batch:
-            known = [entry for entries in candidates if (entry := entries.get(path)) is not None]
-            try:
-                seen.append((path, _look_at(tree, path, status, known)))
-            except OSError as error:
-                if error.errno not in _GONE:
-                    raise
-        return seen
-
-    batches = [suspects[at : at + _BATCH] for at in range(0, len(suspects), _BATCH)]
-    if len(batches) < 2:
-        for batch in batches:
-            yield from look(batch)
+    """Look at each, in two processes where there is much to read."""
+    if not is_worth_it(len(suspects)):
+        yield from _look(tree, suspects, candidates)
         return
-    with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1), "verify") as pool:
-        for looked in pool.map(look, batches):
-            yield from looked
+    half, left = 0, sum(map(_effort, suspects)) // 2
+    while left > 0:
+        left -= _effort(suspects[half])
+        half += 1
+    mine, others = suspects[:half], suspects[half:]
+    helper = Forked(lambda: _sent(_look(tree, others, candidates), candidates[0]))
+    try:
+        yield from _look(tree, mine, candidates)
+    finally:
+        told = helper.result()
+    yield from _look(tree, others, candidates) if told is None else _received(told, candidates[0])
 
 
-def _look_at(tree: Beneath, path: bytes, status: os.stat_result, known: Iterable[Entry]) -> Found:
+def _effort(suspect: tuple[bytes, os.stat_result]) -> int:
+    return _EFFORT_BYTES + suspect[1].st_size
+
+
+def _look(
+    tree: Beneath,
+    suspects: Iterable[tuple[bytes, os.stat_result]],
+    candidates: tuple[Mapping[bytes, Entry], ...],
+) -> Iterator[tuple[bytes, Found]]:
+    for path, status in suspects:
+        known = [entry for entries in candidates if (entry := entries.get(path)) is not None]
+        try:
+            yield path, _look_at(tree, path, status, known)
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+
+
+_Sent = list[tuple[bytes, bytes, Entry | None, bool]]
+"""Path, row, entry, and whether the entry is the desired one (and is not sent)."""
+
+_sent_decoder = msgspec.msgpack.Decoder(_Sent)
+
+
+def _sent(looked: Iterable[tuple[bytes, Found]], wanted: Mapping[bytes, Entry]) -> bytes:
+    sent: _Sent = []
+    for path, found in looked:
+        is_as_wanted = found.entry is not None and found.entry == wanted.get(path)
+        sent.append((path, found.row, None if is_as_wanted else found.entry, is_as_wanted))
+    return msgspec.msgpack.encode(sent)
+
+
+def _received(told: bytes, wanted: Mapping[bytes, Entry]) -> Iterator[tuple[bytes, Found]]:
+    for path, row, entry, is_as_wanted in _sent_decoder.decode(told):
+        yield path, Found(wanted[path] if is_as_wanted else entry, row)
+
+
+def _look_at(tree: Beneath, path: bytes, status: os.stat_result, known: list[Entry]) -> Found:
     kind = _KINDS.get(stat.S_IFMT(status.st_mode))
     if kind is None:
         return Found(None, row_of(status))
@@ -333,7 +369,7 @@ def _look_at(tree: Beneath, path: bytes, status: os.stat_result, known: Iterable
         rdev=(os.major(status.st_rdev), os.minor(status.st_rdev)) if is_device else (0, 0),
         xattrs=xattrs,
     )
-    return Found(entry, row_of(status))
+    return Found(next((each for each in known if each == entry), entry), row_of(status))
 
 
 def _chunks_among(handle: int, size: int, known: Iterable[Entry]) -> bytes:

@@ -14,8 +14,8 @@ from sis.sync.apply import Applied, is_as_desired
 from sis.sync.compare import Comparison, kernel_of
 from sis.sync.desired import DesiredTree
 from sis.sync.index import Remembered, Still, is_settled
-from sis.sync.listing import Listing, Row, fields_of, is_same_inode, listed, place_of, row_of
-from sis.sync.observe import Observed
+from sis.sync.listing import Listing, Row, fields_of, is_same_inode, listed, packed, place_of, row_of
+from sis.sync.observe import Found, Observed
 from sis.sync.rules import STAGE, Conditions, Rules, parents_of
 from sis.sync.still import known_mounts
 from sis.system.beneath import Beneath
@@ -91,13 +91,18 @@ def remember_what_was_verified(want: DesiredTree, survey: Survey) -> None:
 def _verified_rows(want: DesiredTree, survey: Survey) -> dict[bytes, Row]:
     observed, comparison, rules = survey.observed, survey.comparison, survey.rules
     differing = {difference.path for difference in (*comparison.to_do, *comparison.told)}
-    applied = survey.remembered.applied
+    listings = survey.remembered.listings
     rows = {}
+
+    def is_listed(path: bytes, found: Found) -> bool:
+        directory, name = place_of(path)
+        return packed(name, found.row) in listings.get(directory, ())
+
     for path, found in observed.found.items():
-        if path in want.entries and path not in differing and path not in comparison.owned:
-            is_remembered = found.entry is applied.get(path)
-            if (is_remembered or is_settled(found.row, observed.started_ns)) and rules.verb(path) != "ignore":
-                rows[path] = found.row
+        if path not in want.entries or path in differing or path in comparison.owned or rules.verb(path) == "ignore":
+            continue
+        if is_settled(found.row, observed.started_ns) or is_listed(path, found):
+            rows[path] = found.row
     return rows
 
 

@@ -7,13 +7,12 @@ round (`mend`), which finds out what it is. So this answers "yes" or "I do not k
 
 from __future__ import annotations
 
-import gc
 import os
 import stat
-import threading
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from sis.sync.forked import Forked, is_worth_it
 from sis.sync.index import Still
 from sis.sync.listing import (
     ROOT_PARENT,
@@ -31,9 +30,7 @@ from sis.sync.rules import STAGE, parents_of
 from sis.system.beneath import Beneath
 from sis.system.files import Xattrs
 
-_SHARED_FROM = 8192
-"""Members from which on a second process takes half of the walk."""
-
+_UNKNOWN = b"?"
 _NOTHING: Mapping[str, bool] = {}
 
 
@@ -100,50 +97,29 @@ def _are_apart(tree: Beneath, uncrossed: Sequence[bytes], mounted: frozenset[byt
 def _changed(tree: Beneath, known: Known, directories: Sequence[bytes]) -> list[bytes] | None:
     """The directories whose listing is not as remembered; None if one of them cannot be listed."""
     count = sum(map(len, known.listings.values()))
-    if count < _SHARED_FROM or (os.cpu_count() or 1) < 2 or threading.active_count() > 1:
+    if not is_worth_it(count):
         return _walk(tree, known, directories)
     half, seen = 0, 0
     while seen < count // 2 and half < len(directories):
         seen += len(known.listings.get(directories[half], ()))
         half += 1
-    other = _Helper(tree, known, directories[half:])
+    others = directories[half:]
+    helper = Forked(lambda: _told(_walk(tree, known, others), others))
     try:
         mine = _walk(tree, known, directories[:half])
     finally:
-        others = other.result()
-    return None if mine is None or others is None else mine + others
+        told = helper.result()
+    if mine is None or told is None or told == _UNKNOWN:
+        return None
+    return mine + [others[int(number)] for number in told.split()]
 
 
-class _Helper:
-    """A child process that walks a part; what it finds comes back as positions in `directories`, through a pipe."""
-
-    def __init__(self, tree: Beneath, known: Known, directories: Sequence[bytes]) -> None:
-        self._directories = directories
-        self._pipe, end = os.pipe()
-        self._pid = os.fork()
-        if self._pid == 0:
-            try:
-                gc.disable()
-                found = _walk(tree, known, directories)
-                places = {path: at for at, path in enumerate(directories)}
-                told = b"x" if found is None else b"".join(b"%d\n" % places[path] for path in found) + b"."
-                while told:
-                    told = told[os.write(end, told) :]
-            finally:
-                os._exit(0)
-        os.close(end)
-
-    def result(self) -> list[bytes] | None:
-        """None too if the child did not come to its end."""
-        pieces = []
-        while piece := os.read(self._pipe, 1 << 16):
-            pieces.append(piece)
-        os.close(self._pipe)
-        os.waitpid(self._pid, 0)
-        told = b"".join(pieces)
-        if not told.endswith(b"."):
-            return None
-        return [self._directories[int(number)] for number in told[:-1].split()]
+def _told(changed: list[bytes] | None, directories: Sequence[bytes]) -> bytes:
+    """The changed ones as positions in `directories`."""
+    if changed is None:
+        return _UNKNOWN
+    places = {path: at for at, path in enumerate(directories)}
+    return b" ".join(b"%d" % places[path] for path in changed)
 
 
 def _walk(tree: Beneath, known: Known, directories: Sequence[bytes]) -> list[bytes] | None:

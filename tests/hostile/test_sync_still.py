@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sis.image.policy import Policy
-from sis.sync import mend, still
+from sis.sync import forked, mend, still
 from sis.sync.model import LayerFile
 from sis.system import process
 from tests.sync_trees import MUTATIONS, Bench, Mutation, acl, age, make_bench, make_tree
@@ -23,8 +23,8 @@ POLICY = {"/var/log/**": "node", "/etc/machine-id": "node", "/opt/a/*.tmp": "ign
 @pytest.fixture(params=["one process"])
 def held(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     if request.param == "two processes":
-        monkeypatch.setattr(still, "_SHARED_FROM", 0)
-        monkeypatch.setattr("sis.sync.still.os.cpu_count", lambda: 2)
+        monkeypatch.setattr(forked, "SHARED_FROM", 0)
+        monkeypatch.setattr("sis.sync.forked.os.cpu_count", lambda: 2)
     tree = make_tree(tmp_path / "tree")
     (tree / "var/log/syslog").write_text("from the image")
     (tree / "var/log/deep").mkdir()
@@ -62,9 +62,9 @@ def test_an_untouched_tree_is_known_by_a_walk(held: Bench, only_short: Callable[
 @pytest.mark.parametrize("mutate", MUTATIONS, ids=lambda mutate: mutate.__name__)
 def test_no_drift_is_overlooked(held: Bench, mutate: Mutation) -> None:
     mutate(held.root, random.Random(mutate.__name__))
-    found = held.check()
+    found = held.check(full=True)
     assert found.in_sync is (mutate.__name__ == "change_directory_time"), "whose time is not held, by the policy"
-    assert found.changes == held.check(full=True).changes
+    assert found.changes == held.check().changes
 
 
 def test_the_nodes_own_noise_keeps_the_short_answer(held: Bench, only_short: Callable[[], None]) -> None:
@@ -173,8 +173,8 @@ def test_mounts_that_come_and_go_are_seen(held: Bench, tmp_path: Path, only_shor
 
 
 def test_a_walker_that_dies_costs_only_the_short_answer(held: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(still, "_SHARED_FROM", 0)
-    monkeypatch.setattr("sis.sync.still.os.cpu_count", lambda: 2)
+    monkeypatch.setattr(forked, "SHARED_FROM", 0)
+    monkeypatch.setattr("sis.sync.forked.os.cpu_count", lambda: 2)
     mine, really = os.getpid(), still._walk
 
     def die(*given: object) -> object:
