@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 PIECE_BYTES = 1 << 20
+SHORT_BYTES = 64 << 10
 DISK_THREADS = 16
 FOR_EVER = "public, max-age=31536000, immutable"
 EACH_TIME = "no-cache"
@@ -27,11 +28,12 @@ _COMPONENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,254}")
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One open file: its handle, size and entity tag."""
+    """One open file: its handle, size and entity tag; of a short one the content too, read while it was opened."""
 
     handle: int
     size: int
     etag: str
+    content: bytes = b""
 
 
 class FileResponse(Response):
@@ -81,8 +83,10 @@ class FileResponse(Response):
         if scope["method"] == "HEAD":
             return
         while start < end:
-            length = min(PIECE_BYTES, end - start)
-            piece = await to_thread.run_sync(os.pread, served.handle, length, start, limiter=_disk())
+            piece = served.content[start:end]
+            if not piece:
+                length = min(PIECE_BYTES, end - start)
+                piece = await to_thread.run_sync(os.pread, served.handle, length, start, limiter=_disk())
             if not piece:
                 raise ConnectionAbortedError("the file became shorter while it was sent")
             start += len(piece)
@@ -117,9 +121,9 @@ def open_beneath(base: Path, components: tuple[str, ...]) -> Served | None:
             handle = below
         status = os.fstat(handle)
         if stat.S_ISREG(status.st_mode):
-            served = Served(
-                handle, status.st_size, f'"{components[-1][:64]}-{status.st_size:x}-{status.st_mtime_ns:x}"'
-            )
+            etag = f'"{components[-1][:64]}-{status.st_size:x}-{status.st_mtime_ns:x}"'
+            content = os.pread(handle, SHORT_BYTES, 0) if status.st_size <= SHORT_BYTES else b""
+            served = Served(handle, status.st_size, etag, content)
             handle = -1
             return served
     except OSError:
