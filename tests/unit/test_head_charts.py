@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sis.cli import main
 from sis.head import charts
 from sis.head.charts import Series
 from sis.inventory import db
@@ -105,6 +108,18 @@ def test_reports_are_summed_by_day_and_hour_with_empty_ones_between(tmp_path: Pa
         assert last.rate == 25.0
         assert inventory.trends.periods("hour", 2)[-1].reports == 3
         assert inventory.trends.periods("day", 2, until=datetime(2020, 1, 1, tzinfo=UTC))[-1].reports == 0
+
+
+def test_the_command_shows_the_same_figures(tmp_path: Path) -> None:
+    with db.open(tmp_path / "state.db") as inventory:
+        inventory.nodes.add([NewNode("n1")])
+        inventory.history.record_report(1, report(1, fetched=1500, drifted=True))
+    words = ["--state", str(tmp_path), "-o", "json", "figures", "--last", "2"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.stderr
+    last = json.loads(done.stdout)[-1]
+    assert (last["bytes_fetched"], last["differing"], last["rate"]) == (1500, 1, 750.0)
+    assert "1.5 kB" in CliRunner().invoke(main, ["--state", str(tmp_path), "figures"]).stdout
 
 
 def test_periods_are_named_in_order() -> None:

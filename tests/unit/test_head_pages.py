@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from click.testing import CliRunner
 
+from sis.cli import main
 from sis.head.pages.shown import LOOKS
 from sis.inventory import db
 from sis.inventory.model import Assignment, Interface, Network, NewNode
@@ -260,3 +263,31 @@ def test_a_token_is_shown_once_and_taken_back(head: Serving) -> None:
     assert {entry.action for entry in head.inventory.audit.last()} >= {"console token add", "console token revoke"}
     assert head.form("/settings/logout-everyone", session, {"csrf": token}).status == 303
     assert head.ask("GET", "/", session=session).status == 401
+
+
+# --- commands
+
+
+PAGES = (
+    "/", "/nodes/n1", "/nodes/n1/file?path=/etc/hosts", "/edit?nodeset=n1", "/ask?do=delete&nodeset=n1",
+    "/ask?do=maintenance&nodeset=n1", "/ask?do=resume&nodeset=n1", "/ask?do=release&nodeset=n1", "/rollouts",
+    "/figures", "/jobs", "/settings", "/wizard", "/wizard/preflight", "/wizard/packages", "/wizard/packages?find=xyz",
+    "/wizard/head", "/wizard/build", "/wizard/nodes", "/wizard/boot", "/wizard/deploy", "/wizard/test",
+)  # fmt: skip
+
+
+def test_every_command_a_page_names_is_there(head: Serving) -> None:
+    session = head.log_in("admin")
+    named: dict[tuple[str, ...], str] = {}
+    for path in PAGES:
+        page = head.ask("GET", path, session=session)
+        assert page.status == 200, path
+        told = re.findall(r"<code>sis ([^<]+)</code>", page.text)
+        assert told, path
+        for command in told:
+            words = takewhile(lambda word: re.fullmatch("[a-z]+", word), command.split())
+            named[tuple(words)] = path
+    for words, path in named.items():
+        done = CliRunner().invoke(main, [*words, "--help"])
+        assert done.exit_code == 0, (path, words)
+        assert words, path
