@@ -13,11 +13,13 @@ from configurator.rendered import RenderedFile, text_file
 from configurator.renderers import Context, renderer
 
 NAME = "modules"
+MODPROBE = "/etc/modprobe.d/zz-sis.conf"
+"""Such files are read in order of their names and the last word wins: after systemd.conf, which speaks of bonding."""
 _FAMILIES = ("eth", "tr", "scsi_hostadapter")
 _TOO_CLEVER_FOR_2_4 = re.compile(r"[^A-Za-z0-9_=,.:/\" +-]", re.ASCII)
 
 
-@renderer(NAME, reads="blacklist modules facts", owns=("/etc/modules-load.d/sis.conf", "/etc/modprobe.d/sis.conf"))
+@renderer(NAME, reads="blacklist modules facts", owns=("/etc/modules-load.d/sis.conf", MODPROBE))
 def modules(context: Context) -> Iterator[RenderedFile]:
     record, styles = context.record, context.footprint.modules
     load = [*dict.fromkeys(module.name for module in record.modules if module.load)]
@@ -29,7 +31,7 @@ def modules(context: Context) -> Iterator[RenderedFile]:
     if "modprobe.d" in styles:
         lines = [*settings, *(f"blacklist {name}" for name in record.blacklist)]
         if lines:
-            yield text_file("/etc/modprobe.d/sis.conf", NAME, lines)
+            yield text_file(MODPROBE, NAME, lines)
     if "modules.conf" in styles:
         lines = [*_modules_conf(record, context.facts)]
         if lines:

@@ -74,9 +74,9 @@ def test_fstab(name: str, tmp_path: Path) -> None:
 
 
 @needs("modprobe")
-@pytest.mark.parametrize("name", cases_with("/etc/modprobe.d/sis.conf"))
+@pytest.mark.parametrize("name", cases_with("/etc/modprobe.d/zz-sis.conf"))
 def test_modprobe(name: str, tmp_path: Path) -> None:
-    file = written(name, "/etc/modprobe.d/sis.conf", tmp_path)
+    file = written(name, "/etc/modprobe.d/zz-sis.conf", tmp_path)
     done = process.run(["modprobe", "-C", file, "-c"])
     assert done.stderr == ""
     read = set(done.stdout.splitlines())
