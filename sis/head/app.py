@@ -78,7 +78,7 @@ class Head:
         self.waiters.stop()
         self.live.stop()
         self.rollouts.stop()
-        self.jobs.stop()
+        self.jobs.end_soon()
         self.deltas.stop()
 
     def url_for(self, request: Request) -> str:
@@ -124,6 +124,7 @@ def create(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await to_thread.run_sync(head.jobs.stop)
             await head.seen.write()
 
     app = FastAPI(

@@ -191,8 +191,14 @@ class Jobs:
                     log.warning("%s", fault.message)
             await asyncio.sleep(LOOK_EVERY_S)
 
+    def end_soon(self) -> None:
+        """Ask the running job to end, without waiting for it."""
+        child = self._child
+        if child is not None:
+            child.terminate()
+
     def stop(self) -> None:
-        """End the running job: the head goes, and nothing is left behind."""
+        """End the running job, and wait for its end: the head goes, and nothing is left behind."""
         with self._lock:
             child, job = self._child, self._running
             self._child = self._running = None
