@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sis.cli.context import Context
+from sis.cli.nodesets import named, takes_nodes
 from sis.cli.output import emit
 from sis.cli.shown import confirm, counted, held_image
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog="Example: sis deploy @compute --canary 1 --then 10% --max-fail 5%")
-@click.argument("nodeset")
+@takes_nodes
 @click.option("--canary", default="", metavar="N|N%", help="Bring so many nodes first; if one fails, nothing follows.")
 @click.option("--then", multiple=True, metavar="N|N%", help="Size of the waves after it; the last one is repeated.")
 @click.option("--max-fail", metavar="N|N%", help="Stop when more fail. Default: any number at once, none in waves.")
@@ -43,7 +44,8 @@ if TYPE_CHECKING:
 @click.pass_obj
 def deploy(
     context: Context,
-    nodeset: str,
+    nodeset: str | None,
+    where: tuple[str, ...],
     canary: str,
     then: tuple[str, ...],
     max_fail: str | None,
@@ -69,8 +71,9 @@ def deploy(
     from sis.head.renders import Renders
 
     with context.open_inventory() as inventory:
+        names = named(inventory, nodeset, where)
         if cancel:
-            _cancel(inventory, nodeset)
+            _cancel(inventory, names)
             return
         wanted = rollouts_act.wanted(
             method,  # type: ignore[arg-type]
@@ -84,7 +87,7 @@ def deploy(
             ignore_windows=ignore_windows,
             timeout_s=timeout_s,
         )
-        planned = rollouts_act.plan(context.state, inventory, Renders(context.state, inventory), nodeset, wanted)
+        planned = rollouts_act.plan(context.state, inventory, Renders(context.state, inventory), names, wanted)
         _show(planned, context.output)
         if dry_run:
             return

@@ -5,15 +5,16 @@ from __future__ import annotations
 import click
 
 from sis.cli.context import Context
+from sis.cli.nodesets import named, takes_nodes
 from sis.cli.shown import counted
 
 
 @click.command(epilog="Example: sis node maintenance on n[003-004] --why 'new fan'")
 @click.argument("switch", type=click.Choice(["on", "off"]))
-@click.argument("nodeset")
+@takes_nodes
 @click.option("--why", default="", metavar="TEXT", help="Shown wherever the nodes are; needed with on.")
 @click.pass_obj
-def maintenance(context: Context, switch: str, nodeset: str, why: str) -> None:
+def maintenance(context: Context, switch: str, nodeset: str | None, where: tuple[str, ...], why: str) -> None:
     """Set the nodes of NODESET aside, or take them back.
 
     Rollouts leave them alone, and their state stays whatever they report; what they hold is noted all the same.
@@ -21,7 +22,7 @@ def maintenance(context: Context, switch: str, nodeset: str, why: str) -> None:
     from sis.head.aside import maintenance as set_aside
 
     with context.open_inventory() as inventory:
-        done = set_aside(inventory, nodeset, on=switch == "on", why=why)
+        done = set_aside(inventory, named(inventory, nodeset, where), on=switch == "on", why=why)
         count = len(inventory.nodes.select(done.nodes)) if done.nodes else 0
     said = "in maintenance" if switch == "on" else "out of maintenance"
     click.echo(f"{counted(count, 'node')} {said}" + (f": {done.nodes}" if done.nodes else ""))
@@ -30,13 +31,13 @@ def maintenance(context: Context, switch: str, nodeset: str, why: str) -> None:
 
 
 @click.command(epilog="Example: sis node release n001")
-@click.argument("nodeset")
+@takes_nodes
 @click.pass_obj
-def release(context: Context, nodeset: str) -> None:
+def release(context: Context, nodeset: str | None, where: tuple[str, ...]) -> None:
     """Free the nodes of NODESET: from quarantine after failed installs, and from what a rollout holds them to."""
     from sis.head.aside import release as free
 
     with context.open_inventory() as inventory:
-        done = free(inventory, nodeset)
+        done = free(inventory, named(inventory, nodeset, where))
         count = len(inventory.nodes.select(done.nodes)) if done.nodes else 0
     click.echo(f"{counted(count, 'node')} released" + (f": {done.nodes}" if done.nodes else ": none was held"))

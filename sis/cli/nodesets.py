@@ -39,6 +39,13 @@ def chosen(inventory: Inventory, nodeset: str | None, where: tuple[str, ...]) ->
     return nodes
 
 
+def named(inventory: Inventory, nodeset: str | None, where: tuple[str, ...]) -> str:
+    """The same as one node set."""
+    from sis.inventory.names import fold
+
+    return fold(node.name for node in chosen(inventory, nodeset, where))
+
+
 def shown(inventory: Inventory, nodeset: str | None, where: tuple[str, ...]) -> tuple[Node, ...]:
     """The nodes a command is to show: all of them when none are named. May be none."""
     return inventory.nodes.select(nodeset or "", where) if nodeset or where else inventory.nodes.list()

@@ -51,7 +51,7 @@ def inventory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inventory]:
         (["vars.room=a"], "n1"),
         (["modules=nvidia"], "n2"),
         (["seen<1h"], "n1"),
-        (["seen>1s"], ""),
+        (["seen>1h"], ""),
         (["number>9"], "n10 n11"),
         (["created<1h", "differences<1"], "n1 n2 n10 n11"),
     ],
