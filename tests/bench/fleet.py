@@ -43,12 +43,11 @@ class Work:
 
 @dataclass(frozen=True)
 class Figure:
-    """`wall_s` and `cpu_s` are of the best run; `rss_bytes` the most any run held."""
+    """`wall_s` and `cpu_s` are of the best run."""
 
     work: Work
     wall_s: float
     cpu_s: float
-    rss_bytes: int
 
 
 WORKS = (
@@ -127,20 +126,18 @@ def _follow(folder: Path) -> None:
 
 def _measured(folder: Path, work: Work) -> Figure:
     best: tuple[float, float] | None = None
-    rss = 0
     for turn in range(RUNS):
         zone = ("Europe/Paris", "Asia/Tokyo")[turn % 2]
         words = [word.format(turn=2 - turn % 2, zone=zone) for word in work.words]
-        wall, cpu, held = _run([*_SIS, "--state", str(folder), *words], folder)
-        best = min(best or (wall, cpu), (wall, cpu))
-        rss = max(rss, held)
+        took = _run([*_SIS, "--state", str(folder), *words], folder)
+        best = min(best or took, took)
     assert best is not None
     sys.stderr.write(f"{work.name}: {best[0]:.2f} s\n")
-    return Figure(work, *best, rss)
+    return Figure(work, *best)
 
 
-def _run(argv: Sequence[str], folder: Path) -> tuple[float, float, int]:
-    """Wall seconds, CPU seconds and most bytes held of one process, started and ended."""
+def _run(argv: Sequence[str], folder: Path) -> tuple[float, float]:
+    """Wall and CPU seconds of one process, started and ended."""
     began = time.perf_counter()
     child = subprocess.Popen(
         argv, cwd=folder, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(_REPOSITORY)}
@@ -150,7 +147,7 @@ def _run(argv: Sequence[str], folder: Path) -> tuple[float, float, int]:
     wall = time.perf_counter() - began
     if child.returncode:
         raise SystemExit(f"{' '.join(argv)} ended with {child.returncode}")
-    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+    return wall, usage.ru_utime + usage.ru_stime
 
 
 def _head(folder: Path) -> tuple[int, dict[str, float]]:
@@ -211,19 +208,16 @@ def _text(figures: Sequence[Figure], added_s: float, memory: int, page_s: dict[s
         "# 5,000 nodes",
         "",
         f"Measured {datetime.now(UTC):%Y-%m-%d} by `python -m tests.bench fleet`: whole processes, from the shell and",
-        f"back, on {os.cpu_count()} cores, the best of {RUNS} runs. Load average of the machine meanwhile: {load:.1f}; where",
-        "that is more than its cores, wall seconds tell of others' work, and CPU seconds are nearer the truth.",
+        f"back, on {os.cpu_count()} cores, the best of {RUNS} runs. Load average of the machine meanwhile: {load:.1f};",
+        "where that is more than its cores, wall seconds tell of others' work, and CPU seconds are nearer the truth.",
         "",
-        "| work | goal | wall | CPU | memory |",
-        "|---|---|---|---|---|",
+        "| work | goal | wall | CPU |",
+        "|---|---|---|---|",
     ]
     for each in figures:
         goal = f"{each.work.goal_s:.1f} s" if each.work.goal_s else "–"
         typed = "sis " + " ".join(each.work.words).replace("{turn}", "2").replace("{zone}", "Asia/Tokyo")
-        lines.append(
-            f"| {each.work.name}: `{typed}` | {goal} | {each.wall_s:.2f} s | {each.cpu_s:.2f} s "
-            f"| {each.rss_bytes / 1e6:.0f} MB |"
-        )
+        lines.append(f"| {each.work.name}: `{typed}` | {goal} | {each.wall_s:.2f} s | {each.cpu_s:.2f} s |")
     lines += [
         "",
         f"Defining the {NODES:,} nodes in one transaction: {added_s:.2f} s.",
