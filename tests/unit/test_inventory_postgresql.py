@@ -14,6 +14,7 @@ from sis.errors import SisError, Unreachable, UsageFault
 from sis.inventory import database, db, schema
 from sis.inventory.model import NewNode
 from sis.wire import Event
+from tests.heads import serving
 from tests.postgres import Server
 
 T = "2026-01-01T00:00:00.000Z"
@@ -132,3 +133,26 @@ def test_commands_use_the_database_the_head_was_given(postgres: Server, tmp_path
         said("node", "delete", "n001", "--yes")
         with db.open(url) as inventory:
             assert inventory.nodes.names() == ("n002", "n003")
+
+
+def test_a_head_serves_from_it(postgres: Server, tmp_path: Path) -> None:
+    with postgres.database() as url, db.open(url) as inventory:
+        inventory.nodes.add([NewNode(f"n{at}", groups=("rack1",)) for at in (1, 2, 10)])
+        with serving(tmp_path, inventory) as head:
+            admin = head.token("admin")
+            with head.listening("?since=0", token=admin) as stream:
+                tag = {"If-Match": head.ask("GET", "/api/v1/nodes/n1", token=admin).headers["etag"]}
+                change = {"nodeset": "@rack1", "where": ["number<5"], "settings": ["timezone=Asia/Tokyo"]}
+                assert head.ask("PATCH", "/api/v1/nodes", change, token=admin).json["nodes"] == "n[1-2]"
+                assert (
+                    head.ask("PATCH", "/api/v1/nodes", {**change, "nodeset": "n1"}, token=admin, headers=tag).status
+                    == 412
+                )
+                assert head.ask("GET", "/boot/ipxe?mac=52:54:00:00:00:0a&serial=A%00B").status == 200
+                kind, _, told = next(row for row in stream if row[2].get("subject"))
+                assert (kind, told["subject"], "serial AB" in told["text"]) == ("discovered", "52:54:00:00:00:0a", True)
+            for path in ("/metrics", "/api/v1/drift", "/api/v1/audit", "/api/v1/changes", "/api/v1/discoveries"):
+                assert head.ask("GET", path, token=admin).status == 200, path
+            session = head.log_in("admin")
+            for path in ("/", "/drift", "/events", "/audit"):
+                assert head.ask("GET", path, session=session).status == 200, path
