@@ -81,7 +81,7 @@ LOOK = """\
 echo '{'
 echo '"links":' "$(ip -j address)" ,
 echo '"routes":' "$(ip -j route)" ,
-echo '"zone":' "\\"$(timedatectl show -P Timezone)\\"" ,
+echo '"zone":' "\\"$(cat /etc/timezone)\\"" ,
 echo '"clock":' "\\"$(date +%Z)\\"" ,
 echo '"key":' "\\"$(dumpkeys -C /dev/tty1 | sed -n 's/^keycode  16 = //p')\\"" ,
 echo '"modules":' "\\"$(cut -d' ' -f1 /proc/modules | tr '\\n' ' ')\\"" ,
