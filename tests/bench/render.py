@@ -117,8 +117,8 @@ def _page(rows: list[Row], peak_mib: int) -> str:
     how = (
         f"Measured {datetime.now(UTC):%Y-%m-%d} on {os.cpu_count()} cores ({platform.machine()}), Python "
         f"{platform.python_version()}, load {load:.1f}. Made by `python -m tests.bench.render`; "
-        f"the best of {_RUNS}, each by one process. A node has a bond, a VLAN, IPv6, IPoIB, 50 accounts, site files and "
-        "every file that lists the cluster."
+        f"the best of {_RUNS}, each by one process. A node has a bond, a VLAN, IPv6, IPoIB, 50 accounts, site files "
+        "and every file that lists the cluster."
     )
     lines = ["# Rendering a cluster", "", how]
     if load > _BUSY * (os.cpu_count() or 1):
