@@ -170,17 +170,6 @@ class Nodes:
             settings.touch(connection)
             return done.nodes
 
-    def preview(self, new: Sequence[NewNode]) -> tuple[Node, ...]:
-        """What `add` would make, without making it. Raises what `add` raises."""
-        with self._database.trial() as connection:
-            add_nodes(connection, new)
-            return load(connection, [node.name for node in new])
-
-    def preview_change(self, nodes: Sequence[Node], change: Change) -> tuple[Node, ...]:
-        """What `change` would make of nodes, without making it."""
-        with self._database.trial() as connection:
-            return rewrite_nodes(connection, nodes, [change.of(node) for node in nodes]).nodes
-
     def delete(self, names: Collection[str]) -> int:
         """Remove nodes with every trace of them. Their ids are never used again."""
         with self._database.write() as connection:
