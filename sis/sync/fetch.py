@@ -20,7 +20,7 @@ GAP_BYTES = 48 << 10
 """Bytes that are read and thrown away rather than asked around with a request of their own."""
 
 _BATCH_BYTES = 512 << 10
-_BATCHES_AHEAD = 8
+_BATCHES_AHEAD = 6
 _READERS = 3
 _DECODERS = 2
 _LEAVE_AFTER_S = 2.0

@@ -13,6 +13,7 @@ from sis.sync.compare import Comparison, Difference
 from sis.sync.observe import Observed, run_matches
 from sis.sync.plan import LocalContent, Source, files_to_make
 from sis.system.beneath import Beneath
+from sis.system.files import runs_of
 
 _UNREADABLE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EIO, errno.EACCES)
 
@@ -137,10 +138,18 @@ def _in_unknown_files(
 
 
 def _cut(handle: int, wanted: set[bytes]) -> Iterator[tuple[bytes, int]]:
-    os.lseek(handle, 0, os.SEEK_SET)
-    at = 0
-    for piece in chunk.cut_stream(lambda size: os.read(handle, size)):
-        digest = chunk.digest(piece)
-        if digest in wanted:
-            yield digest, at
-        at += len(piece)
+    """The wanted chunks of a file, and where they are. Each stretch of data is cut on its own, as a commit cuts it."""
+    for run in list(runs_of(handle, os.fstat(handle).st_size)):
+        if run.hole:
+            continue
+        os.lseek(handle, run.offset, os.SEEK_SET)
+        at, end = run.offset, run.offset + run.length
+        for piece in chunk.cut_stream(lambda size, end=end: _read_up_to(handle, size, end)):  # type: ignore[misc]
+            digest = chunk.digest(piece)
+            if digest in wanted:
+                yield digest, at
+            at += len(piece)
+
+
+def _read_up_to(handle: int, size: int, end: int) -> bytes:
+    return os.read(handle, min(size, end - os.lseek(handle, 0, os.SEEK_CUR)))
