@@ -10,6 +10,11 @@ from hypothesis import strategies as st
 
 from configurator import windows
 from configurator.errors import ConfiguratorError
+from configurator.facts import Facts
+from configurator.footprint import Footprint
+from configurator.record import Record
+from configurator.renderers import Context
+from configurator.renderers.resync import resync
 
 SUNDAY = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -97,3 +102,18 @@ def test_the_next_opening_is_open_and_nothing_before_it_is(given: list[str], mom
         for part in range(1, 40):
             between = moment + (opening - moment) * part / 40
             assert not windows.is_open(given, between, zone), between
+
+
+def test_the_timer_opens_with_the_windows_and_spreads_within_them() -> None:
+    record = Record(name="n1", id=1, windows=("Sun 01:00-05:00", "22:30-23:00"))
+    (file,) = resync(Context(record, Facts(), Footprint(init="systemd")))
+    assert file.path == "/etc/systemd/system/sis-resync.timer.d/sis.conf"
+    lines = file.content.decode().splitlines()
+    assert lines[lines.index("[Timer]") :] == [
+        "[Timer]",
+        "OnCalendar=",
+        "OnCalendar=Sun *-*-* 01:00:00",
+        "OnCalendar=*-*-* 22:30:00",
+        "RandomizedDelaySec=15min",
+        "Persistent=false",
+    ]
