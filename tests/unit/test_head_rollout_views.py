@@ -47,7 +47,8 @@ def test_nodes_alike_are_one_row_failures_first() -> None:
 def test_the_command_that_asks_for_the_same() -> None:
     plan = Plan(method="install", canary="1", then=("10%", "50%"), max_fail="5%", image="compute@13", reboot="never")
     assert rollouts.command_of("@compute", plan) == (
-        "sis deploy @compute --image compute@13 --canary 1 --then 10% --then 50% --max-fail 5% --reinstall --reboot never"
+        "sis deploy @compute --image compute@13 --canary 1 --then 10% --then 50% --max-fail 5%"
+        " --reinstall --reboot never"
     )
     assert rollouts.command_of("n1", Plan(method="install")) == "sis deploy n1"
     assert rollouts.command_of("n1", Plan(method="sync", at_boot=True)) == "sis deploy n1 --resync --at-boot"
