@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from sis.errors import Locked, SisError
+from sis.errors import Locked, NoSpace, SisError, Unreachable
 from sis.inventory import database, db, schema
 
 
@@ -120,3 +120,24 @@ def test_no_sql_of_sqlite_only_in_the_tables() -> None:
 
     for table in schema.metadata.sorted_tables:
         assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=postgresql.dialect()))
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind", "said", "hint"),
+    [
+        ("database is locked", Locked, "is held by another process for more than 30 s", "fuser -v state.db"),
+        ("canceling statement due to lock timeout", Locked, "is held by another process", "fuser"),
+        ("database or disk is full", NoSpace, "the disk of the inventory state.db is full", "sis inventory prune"),
+        ("disk I/O error", SisError, "does not work: disk I/O error", "restore a backup"),
+        ("attempt to write a readonly database", SisError, "cannot open the inventory", "run as root, or give --state"),
+        ('FATAL: role "sis" does not exist', SisError, "the database server refuses", "createuser sis"),
+        ("connection refused", Unreachable, "does not answer: connection refused", "systemctl status postgresql"),
+    ],
+)
+def test_what_hinders_the_database_is_told_with_its_remedy(
+    reason: str, kind: type[SisError], said: str, hint: str
+) -> None:
+    fault = database._unavailable("state.db", reason)
+    assert type(fault) is kind
+    assert said in fault.message
+    assert hint in str(fault.hint)
