@@ -10,7 +10,7 @@ import msgspec
 PolicyVerb = Literal["enforce", "report", "ignore", "node"]
 
 
-class LayerFile(msgspec.Struct, frozen=True, kw_only=True):
+class LayerFile(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One rendered path of the node's own layer. `content` is bytes (base64 in JSON); `path` is absolute."""
 
     path: str

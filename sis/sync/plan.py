@@ -16,6 +16,7 @@ from sis.sync.compare import CONTENT, Comparison, Difference
 from sis.sync.model import Change, Totals
 from sis.sync.observe import Area, Observed
 from sis.sync.rules import Rules
+from sis.sync.trees import NewTree, is_in_tree, new_trees, parent_of, tree_of_directories
 
 COPIED_FOR_METADATA_BYTES_MAX = 1 << 20
 """A file up to this size is copied to change more than one of its properties in one rename."""
@@ -53,20 +54,6 @@ class NewFile(NamedTuple):
     entry: Entry
     parts: tuple[Part, ...]
     tree: bytes = b""
-
-
-class NewTree(NamedTuple):
-    """A directory that is not there yet, made ready with all that is to be in it and moved into place in one step.
-
-    directories  the inner ones, parents first; itself is not among them
-    specials     symlinks, devices and FIFOs
-    links        (a further name, the path its inode is made at): both in new trees
-    """
-
-    entry: Entry
-    directories: tuple[Entry, ...]
-    specials: tuple[Entry, ...]
-    links: tuple[tuple[Entry, bytes], ...]
 
 
 class Step(NamedTuple):
@@ -150,9 +137,9 @@ def make_plan(
     stored_bytes: Callable[[bytes], int],
 ) -> Plan:
     """Plan what `comparison` found to do. `stored_bytes` tells what fetching a chunk costs."""
-    tree_of = _tree_of(comparison)
+    tree_of = tree_of_directories(comparison)
     making = files_to_make(comparison)
-    files = tuple(_new_file(each, local, tree_of.get(_parent(each.path), b"")) for each in making)
+    files = tuple(_new_file(each, local, tree_of.get(parent_of(each.path), b"")) for each in making)
     to_fetch = _to_fetch(files, blobs)
     steps = tuple(_steps(want, observed, comparison, rules, tree_of))
     changes = tuple(_changes(comparison, files, to_fetch, stored_bytes))
@@ -160,7 +147,7 @@ def make_plan(
     return Plan(
         changes=changes,
         files=files,
-        trees=tuple(_trees(comparison, tree_of)),
+        trees=tuple(new_trees(comparison, tree_of)),
         steps=steps,
         needs=tuple(_needs(observed, comparison, files)),
         to_fetch=to_fetch,
@@ -219,55 +206,6 @@ def _to_fetch(files: Iterable[NewFile], blobs: Mapping[bytes, bytes]) -> frozens
     )
 
 
-# New directories.
-
-
-def _parent(path: bytes) -> bytes:
-    return path.rpartition(b"/")[0]
-
-
-def _tree_of(comparison: Comparison) -> dict[bytes, bytes]:
-    """Of every directory that is not there yet: the topmost new directory it is in, itself perhaps."""
-    tree_of: dict[bytes, bytes] = {}
-    for difference in comparison.to_do:
-        want = difference.want
-        if want is not None and want.kind is Kind.DIR and difference.found is None:
-            tree_of[want.path] = tree_of.get(_parent(want.path), want.path)
-    return tree_of
-
-
-def _is_in_tree(difference: Difference, comparison: Comparison, tree_of: Mapping[bytes, bytes]) -> bool:
-    """Whether a path comes into being with a new directory; a name for an inode made elsewhere is linked after."""
-    if _parent(difference.path) not in tree_of:
-        return False
-    leader = comparison.leader_of.get(difference.path)
-    return leader is None or _parent(leader) in tree_of
-
-
-def _trees(comparison: Comparison, tree_of: Mapping[bytes, bytes]) -> Iterator[NewTree]:
-    roots: dict[bytes, Entry] = {}
-    directories: dict[bytes, list[Entry]] = {}
-    specials: dict[bytes, list[Entry]] = {}
-    links: dict[bytes, list[tuple[Entry, bytes]]] = {}
-    for difference in comparison.to_do:
-        path, want = difference.path, difference.want
-        if tree_of.get(path) == path and want is not None:
-            roots[path] = want
-        elif want is not None and _is_in_tree(difference, comparison, tree_of):
-            root = tree_of[_parent(path)]
-            leader = comparison.leader_of.get(path)
-            if want.kind is Kind.DIR:
-                directories.setdefault(root, []).append(want)
-            elif leader is not None:
-                links.setdefault(root, []).append((want, leader))
-            elif want.kind is not Kind.FILE:
-                specials.setdefault(root, []).append(want)
-    for path, entry in roots.items():
-        yield NewTree(
-            entry, tuple(directories.get(path, ())), tuple(specials.get(path, ())), tuple(links.get(path, ()))
-        )
-
-
 # Order.
 
 
@@ -298,7 +236,7 @@ def _steps(
         if tree_of.get(path) == path:
             phases[6 if is_boot(path + b"/") else 1].append(Step("tree", path, difference.want))
             continue
-        if _is_in_tree(difference, comparison, tree_of):
+        if is_in_tree(difference, comparison, tree_of):
             continue
         step = _step(difference, comparison.leader_of.get(path))
         leader = comparison.leader_of.get(path, path)
@@ -362,7 +300,7 @@ def _directory_times(
     """
     touched: set[bytes] = set()
     for difference in comparison.to_do:
-        if _is_in_tree(difference, comparison, tree_of):
+        if is_in_tree(difference, comparison, tree_of):
             continue
         if difference.want is not None and difference.want.kind is Kind.DIR:
             touched.add(difference.path)

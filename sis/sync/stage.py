@@ -24,8 +24,9 @@ from sis.image.model import ANY_MTIME, HOLE, Entry, Kind
 from sis.sync.flush import Flusher
 from sis.sync.listing import Row, row_of
 from sis.sync.observe import Area, Observed, is_zero, run_matches
-from sis.sync.plan import NewFile, NewTree, Part
+from sis.sync.plan import NewFile, Part
 from sis.sync.rules import STAGE
+from sis.sync.trees import NewTree
 from sis.system.beneath import Beneath, set_metadata_of
 
 COPIED_BY_KERNEL_BYTES_MIN = 1 << 20
