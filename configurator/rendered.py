@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 
-class RenderedFile(msgspec.Struct, frozen=True, kw_only=True):
+class RenderedFile(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """`path` is absolute; `content` belongs to files, `target` to symlinks; `origin` is the renderer's name."""
 
     path: str
