@@ -25,6 +25,7 @@ from sis.node import install
 from sis.node.config import BootConfig
 from sis.spec import imagespec, search
 from tests.disks import image as disk_file
+from tests.vm.hands import ByCommand
 from tests.vm.lab import Lab, inside, leftovers
 from tests.vm.story import HEAD_PORT, Story
 
@@ -96,7 +97,7 @@ echo '}'
 def ring(tmp_path: Path) -> Iterator[Story]:
     story = Story(tmp_path / "ring")
     with Lab(folder=story.folder / "lab") as lab:
-        story.lab = lab
+        story.lab, story.hands = lab, ByCommand()
         yield story
     assert leftovers() == []
 
@@ -214,7 +215,7 @@ def look_at(ring: Story, name: str, seen: dict[str, Any]) -> None:
     links = {link.get("address", ""): link for link in seen["links"] if link["ifname"] != "data0"}
     by_name = {link["ifname"]: link for link in seen["links"]}
     ring.tell(f"    {seen['packages']}| {seen['modules'][:200]}")
-    own = links[ring._lab().nodes[name].mac]
+    own = links[ring.the_lab().nodes[name].mac]
     ring.expect(f"10.77.0.1{number}/24" in addresses(own), "its static address is on the card with its MAC", str(own))
     tagged = by_name.get("data0", {})
     ring.expect(addresses(tagged) == {f"10.88.0.1{number}/24"}, "its VLAN has its address", json.dumps(seen["links"]))
