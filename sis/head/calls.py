@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
@@ -23,6 +23,8 @@ from sis.sealed import ERA_HEADER, PROOF_HEADER, SEALED, Asked, Proof
 T = TypeVar("T")
 
 ERA_LIFE_S = 240.0
+THREADS = 2
+"""One writes and one reads; more only hand the interpreter to each other."""
 
 
 class Stale(Exception):
@@ -90,13 +92,15 @@ class Calls:
         self._access = access
         self._signer = functools.cache(signer)
         self.eras = Eras()
+        self.room = CapacityLimiter(THREADS)
+        """Of the inventory, for what nodes say: a storm of them leaves the others' threads alone."""
 
     async def opened(self, request: Request, node: str) -> Call:
         """The call of a node that may touch only what is its own. Raises Denied, or Stale: to be asked anew."""
         proof = self.proof(request)
         asked = proof.asked(node, request.method, _target(request))
         proves = functools.partial(sealed.proves, asked=asked, proof=proof)
-        caller = await to_thread.run_sync(self._access.verify, node, lambda key: proves(key))
+        caller = await to_thread.run_sync(self._access.verify, node, lambda key: proves(key), limiter=self.room)
         if caller is None:
             raise Denied
         self.spend(proof)

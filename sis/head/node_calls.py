@@ -60,7 +60,7 @@ def _beginning(app: FastAPI, head: Head) -> None:
                 return access.greet(said.node, said.facts, proves)
             return access.redeem_token(said.node, said.token, said.macs, said.facts, said.key, proves)
 
-        if not await to_thread.run_sync(greet):
+        if not await to_thread.run_sync(greet, limiter=head.calls.room):
             raise Denied
         head.calls.spend(proof)
         return head.calls.answer(asked, msgspec.json.encode(wire.Welcome(node=said.node)))
@@ -84,7 +84,8 @@ def _telling(app: FastAPI, head: Head) -> None:
         """Stages of the node's story, in order."""
         call = await head.calls.opened(request, node)
         told = await head.calls.body(call, request, tuple[wire.Event, ...], EVENTS_LIMIT_BYTES)
-        await to_thread.run_sync(head.inventory.history.record_events, call.caller.node_id, told)
+        history = head.inventory.history
+        await to_thread.run_sync(history.record_events, call.caller.node_id, told, limiter=head.calls.room)
         return head.calls.answer(call.asked)
 
     @app.post("/api/v1/nodes/{node}/report", status_code=204, tags=["node"], **openapi.taken(wire.Report))
@@ -92,7 +93,8 @@ def _telling(app: FastAPI, head: Head) -> None:
         """The end of an install, a resync or a check. The same report sent twice counts once."""
         call = await head.calls.opened(request, node)
         told = await head.calls.body(call, request, wire.Report, REPORT_LIMIT_BYTES)
-        await to_thread.run_sync(head.inventory.history.record_report, call.caller.node_id, told)
+        history = head.inventory.history
+        await to_thread.run_sync(history.record_report, call.caller.node_id, told, limiter=head.calls.room)
         return head.calls.answer(call.asked)
 
 
