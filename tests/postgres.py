@@ -6,8 +6,10 @@ import contextlib
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +46,19 @@ class Server:
         finally:
             self.run(f"DROP DATABASE {name} WITH (FORCE)")
 
+    def wait(self, child: subprocess.Popen[bytes]) -> None:
+        """Until it answers."""
+        import psycopg
+
+        while True:
+            try:
+                self.run("SELECT 1")
+            except psycopg.OperationalError:
+                assert child.poll() is None, (self.folder / "log").read_text()
+                time.sleep(0.05)
+            else:
+                return
+
     def run(self, statement: str, database: str = "postgres") -> None:
         import psycopg
 
@@ -68,9 +83,16 @@ def server() -> Iterator[Server]:
             subprocess.run(argv, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
 
         run(programs / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "--locale=C", "-E", "UTF8", "--no-sync")
-        options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off -c max_connections=60"
-        run(programs / "pg_ctl", "-D", data, "-l", Path(folder, "log"), "-o", options, "-w", "start")
+        options = ("listen_addresses=", f"unix_socket_directories={folder}", "fsync=off", "max_connections=60")
+        # It ends with us, however we end: a test run that is killed leaves no server behind.
+        argv = ["setpriv", "--pdeathsig", "QUIT", programs / "postgres", "-D", data]
+        argv += [word for option in options for word in ("-c", option)]
+        with Path(folder, "log").open("w") as log:
+            child = subprocess.Popen(argv, user=user, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
-            yield Server(Path(folder))
+            running = Server(Path(folder))
+            running.wait(child)
+            yield running
         finally:
-            run(programs / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+            child.send_signal(signal.SIGQUIT)
+            child.wait(30)
