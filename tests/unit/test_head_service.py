@@ -297,7 +297,7 @@ def test_three_failed_installs_disarm(head: Running) -> None:
             started=f"2026-01-01T00:00:0{at}.000Z", seconds=1,
         )  # fmt: skip
         assert head.ask("POST", "/api/v1/nodes/n1/report", report, key).status == 204
-    assert "n1 boots from its disk" in head.boot()
+    assert "n1 is quarantined" in head.boot()
     assert (head.node().state.state, head.node().state.reason) == ("failed", "no disk")
 
 
