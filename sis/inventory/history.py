@@ -172,9 +172,7 @@ def reports_of(connection: Connection, ids: Collection[int]) -> dict[int, Stored
     return found
 
 
-def newest_report_ids(
-    connection: Connection, node_ids: Collection[int], kinds: Collection[str] = ()
-) -> dict[int, int]:
+def newest_report_ids(connection: Connection, node_ids: Collection[int], kinds: Collection[str] = ()) -> dict[int, int]:
     """The id of each node's last report (of these kinds), by node id; nodes without any are left out."""
     table = schema.reports
     found: dict[int, int] = {}

@@ -18,6 +18,8 @@ Keys = tuple[str, ...]
 """Mapping keys from the top of a document to a value."""
 
 _PLAIN = re.compile(r"(?!.*:( |$))[A-Za-z0-9/._+][A-Za-z0-9/._+@: -]*")
+_NOT_RAW = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+"""What YAML takes for a line's end, or refuses, unless it is escaped; JSON does not escape it."""
 _WIDTH = 100
 
 
@@ -199,7 +201,7 @@ def scalar(text: str) -> str:
     """A text as a plain scalar where that reads back as itself, anywhere in a line, else in double quotes."""
     if _PLAIN.fullmatch(text) and not text.endswith(" ") and isinstance(yamlio.scalar(text), str):
         return text
-    return json.dumps(text, ensure_ascii=False)
+    return _NOT_RAW.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))
 
 
 def _entries(node: yaml.Node) -> list[_Entry]:

@@ -12,7 +12,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sis.cli import main
-from sis.system.doctor import packages
 from sis.cli.output import printable
 from sis.image import commit
 from sis.image.store import LocalStore
@@ -20,6 +19,7 @@ from sis.inventory import db
 from sis.inventory.drift import fold_changes
 from sis.netboot.installer import BootFile, BootFiles
 from sis.sync.model import Change, Totals
+from sis.system.doctor import packages
 from sis.wire import Event, Report
 
 MACS = "52:54:00:00:00:01,52:54:00:00:00:02"
@@ -164,9 +164,7 @@ def test_dry_runs_change_nothing(admin: Admin) -> None:
     assert admin.said("node", "set", "@rack1", "timezone=Europe/Paris", "-n") == (
         "n[001-002]: timezone: - → Europe/Paris\n"
     )
-    assert admin.said("node", "set", "@rack1", "timezone=Europe/Paris") == (
-        "n[001-002]: timezone: - → Europe/Paris\n"
-    )
+    assert admin.said("node", "set", "@rack1", "timezone=Europe/Paris") == ("n[001-002]: timezone: - → Europe/Paris\n")
     assert admin.said("node", "set", "@rack1", "timezone=Europe/Paris") == "nothing to change\n"
 
 

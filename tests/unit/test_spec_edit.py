@@ -103,9 +103,4 @@ def test_keys_of_what_is_no_mapping_are_refused() -> None:
 @settings(max_examples=100, deadline=None)
 @given(VALUES)
 def test_what_is_written_reads_back_as_itself(value: Any) -> None:
-    printable = yamlio.yaml.reader.Reader.NON_PRINTABLE
-    written = flow(value)
-    if printable.search(written):
-        return
-    read = yamlio.parse(f"k: {written}\n".encode(), "x").value["k"]
-    assert read == value
+    assert yamlio.parse(f"k: {flow(value)}\n".encode(), "x").value["k"] == value
