@@ -1,4 +1,4 @@
-"""One sync, as a process that can be killed: STORE REFERENCE ROOT STATE."""
+"""One sync, as a process that can be killed: STORE REFERENCE ROOT STATE. Prints its peak memory in kB."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ def main() -> None:
     manifest = store.manifest(version.manifest)
     source = ChunkSource.of(store, manifest, store.table(version.table))
     engine.sync(Path(root), lay_over(manifest), policy=Policy(), source=source, state=Path(state))
+    status = Path("/proc/self/status").read_text()
+    print(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from sis.image.store import LocalStore
 from sis.image.verify import verify
 from tests.delta_trees import like_a_program, recompiled
 
-KILLS = 5
+PARTS = (0.3, 0.45, 0.6, 0.7, 0.8)
+"""Of the time an undisturbed run takes."""
 PROGRAM = Path(sys.executable).with_name("sis")
 
 
@@ -34,6 +36,14 @@ def _processes(state: Path) -> list[str]:
     return found
 
 
+def _undisturbed_s(state: Path, copy: Path) -> float:
+    shutil.copytree(state, copy, symlinks=True)
+    begun = time.monotonic()
+    argv = [PROGRAM, "--state", copy, "image", "publish", "web@2", "stable"]
+    subprocess.run(argv, check=True, capture_output=True)
+    return time.monotonic() - begun
+
+
 def test_killed_anywhere_while_deltas_are_made(tmp_path: Path) -> None:
     rng = random.Random(7)
     state, tree = tmp_path / "state", tmp_path / "tree"
@@ -46,12 +56,13 @@ def test_killed_anywhere_while_deltas_are_made(tmp_path: Path) -> None:
         commit(store, "web", tree)
     subprocess.run([PROGRAM, "--state", state, "image", "publish", "web@1", "stable"], check=True, capture_output=True)
     publish = [PROGRAM, "--state", state, "image", "publish", "web@2", "stable"]
+    took_s = _undisturbed_s(state, tmp_path / "copy")
     environment = {**os.environ, "SIS_TEST_OF": str(state)}
     killed = 0
-    for delay_s in (0.4, 0.8, 1.2, 1.6, 2.4)[:KILLS]:
+    for part in PARTS:
         child = subprocess.Popen(publish, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
         try:
-            child.wait(delay_s)
+            child.wait(took_s * part)
         except subprocess.TimeoutExpired:
             child.send_signal(signal.SIGKILL)
             child.wait()

@@ -92,7 +92,7 @@ GRAMMAR = {
     ),
     r"/boot/loader/(entries/sis-[A-Za-z0-9._+~-]+|loader)\.conf": rf"{HEADER}|[a-z-]+ {PARAMETERS}",
     r"/boot/extlinux/extlinux\.conf": rf"{HEADER}|| *[a-z]+ {PARAMETERS}",
-    r"/etc/modprobe\.d/sis\.conf": rf"{HEADER}|alias \S+ {WORD}|blacklist {WORD}|options {WORD} [^\\$`']+",
+    r"/etc/modprobe\.d/zz-sis\.conf": rf"{HEADER}|alias \S+ {WORD}|blacklist {WORD}|options {WORD} [^\\$`']+",
     r"/etc/modules\.conf": rf"{HEADER}|alias \S+ {WORD}|options {WORD} [A-Za-z0-9_=,.:/\" +-]+",
     r"/etc/kerrighed_nodes": rf"{HEADER}|session=[0-9]{{1,4}}|nbmin=[0-9]{{1,3}}|[A-Za-z0-9.-]+:[0-9]{{1,3}}:{WORD}",
     r"/etc/default/kerrighed(-host)?": SHELL,

@@ -175,6 +175,7 @@ def test_mounts_that_come_and_go_are_seen(held: Bench, tmp_path: Path, only_shor
 def test_a_walker_that_dies_costs_only_the_short_answer(held: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forked, "SHARED_FROM", 0)
     monkeypatch.setattr("sis.sync.forked.os.cpu_count", lambda: 2)
+    monkeypatch.setattr("sis.sync.forked.threading.active_count", lambda: 1)
     mine, really = os.getpid(), still._walk
 
     def die(*given: object) -> object:
