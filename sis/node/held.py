@@ -51,6 +51,10 @@ class Held:
         prefix = b"boot/vmlinuz-"
         return frozenset(path.removeprefix(prefix).decode() for path in self.want.entries if path.startswith(prefix))
 
+    def close(self) -> None:
+        """Let go of connections."""
+        self.source.store.close()
+
     def check(self, root: Path, state: Path, *, full: bool = False) -> Outcome:
         """What differs below `root`; nothing is changed."""
         return engine.check(
@@ -103,8 +107,12 @@ def held_to(
     """
     remote = open_store(urljoin(head_url.rstrip("/") + "/", desired.store), attempts=attempts)
     store = KeptStore(remote, None if state is None else documents_of(state))
-    _check_signature(store, desired, pinned_key)
-    version = store.version(desired.version)
+    try:
+        _check_signature(store, desired, pinned_key)
+        version = store.version(desired.version)
+    except BaseException:
+        store.close()
+        raise
     return Held(
         desired=desired,
         version=version,

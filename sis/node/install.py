@@ -64,6 +64,8 @@ def install(boot: BootConfig, target: Path = TARGET) -> None:
         report_failure(story, held, error)
         raise
     finally:
+        if held is not None:
+            held.close()
         story.teller.close()
 
 

@@ -75,6 +75,8 @@ def resync(
             head.send_report(failure, patience_s=30)
         raise
     finally:
+        if held is not None:
+            held.close()
         teller.close()
 
 
