@@ -213,7 +213,7 @@ class LocalStore(DocumentStore):
         with locks.hold(self._work / "store.lock", purpose, wait_s=wait_s):
             for leftover in (self._work / "tmp").iterdir():
                 leftover.unlink()
-            for folder in FOLDERS:
+            for folder in (".work", *FOLDERS):
                 if folder != "refs":
                     self._remove_half_written(folder)
             yield
