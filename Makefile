@@ -41,10 +41,11 @@ check: venv      ## lint, types, layers, fast tests
 	$(RUN)ruff format --check .
 	$(RUN)mypy
 	$(RUN)lint-imports
-	$(RUN)pytest -q $(UNIT)
+	$(RUN)pytest -q -n auto $(UNIT)
 
 test: check      ## everything, virtual machines included
-	$(RUN)pytest -q tests/hostile tests/crash tests/vm
+	$(RUN)pytest -q -n auto tests/hostile tests/crash
+	$(RUN)pytest -q tests/vm
 
 format: venv
 	$(RUN)ruff format .
@@ -53,7 +54,7 @@ format: venv
 bench: venv      ## measure, side by side with rsync, casync and ostree (BENCH=small: three minutes; BENCH=scale: a million files)
 	@$(MAKE) --no-print-directory system RINGS=bench
 	@$(RUN)python -m tests.bench
-	@$(RUN)python -m tests.bench.render
+	@for part in render fleet service; do $(RUN)python -m tests.bench.$$part || exit; done
 
 clean:           ## remove what make made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .demo

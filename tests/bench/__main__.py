@@ -33,10 +33,6 @@ _started = time.monotonic()
 
 def main() -> int:
     """Exit code 0, or 1 when a work of ours failed or left a tree that rsync finds different."""
-    if sys.argv[1:] == ["fleet"]:
-        from tests.bench import fleet
-
-        return fleet.main()
     name = os.environ.get("BENCH") or "full"
     size = None if name == "scale" else sizes.named(name)
     methods = chosen(_names("BENCH_METHODS"))

@@ -1,4 +1,4 @@
-"""`python -m tests.bench fleet`: commands, pages and the head's memory with 5,000 nodes; whole processes."""
+"""`python -m tests.bench.fleet`: commands, pages and the head's memory with 5,000 nodes; whole processes."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def _text(figures: Sequence[Figure], added_s: float, memory: int, page_s: dict[s
     lines = [
         "# 5,000 nodes",
         "",
-        f"Measured {datetime.now(UTC):%Y-%m-%d} by `python -m tests.bench fleet`: whole processes, from the shell and",
+        f"Measured {datetime.now(UTC):%Y-%m-%d} by `python -m tests.bench.fleet`: whole processes, from the shell and",
         f"back, on {os.cpu_count()} cores, the best of {RUNS} runs. Load average of the machine meanwhile: {load:.1f};",
         "where that is more than its cores, wall seconds tell of others' work, and CPU seconds are nearer the truth.",
         "",
@@ -229,3 +229,7 @@ def _text(figures: Sequence[Figure], added_s: float, memory: int, page_s: dict[s
         *(f"| `{path}` | {seconds * 1000:.0f} ms |" for path, seconds in page_s.items()),
     ]
     return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
