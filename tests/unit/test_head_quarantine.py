@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -101,6 +102,14 @@ def ended(head: Serving, number: int) -> rollouts.RolloutDetail:
         time.sleep(0.1)
 
 
+def good_report(kind: Literal["check", "sync"], version: str, **more: Any) -> Report:
+    """What a node sends that is equal to its image."""
+    return Report(
+        kind=kind, outcome="ok", in_sync=True, image="compute", generation=1, version=version,
+        started=now(), seconds=0, **more,
+    )  # fmt: skip
+
+
 def test_three_failed_installs_quarantine_a_node_and_only_an_admin_frees_it(head: Serving) -> None:
     number = deploy(head)
     for _ in range(INSTALL_TRIES - 1):
@@ -145,20 +154,7 @@ def test_an_install_is_good_when_the_node_came_back_from_its_disk_healthy(head: 
     assert place.step in ("asked", "rebooting")
     version = line.desired().version
     well = HealthResult(check="port 22", ok=True)
-    line.send_report(
-        Report(
-            kind="check",
-            outcome="ok",
-            in_sync=True,
-            image="compute",
-            generation=1,
-            version=version,
-            started=now(),
-            seconds=0,
-            health=(well,),
-            boot_id="disk",
-        )
-    )
+    line.send_report(good_report("check", version, health=(well,), boot_id="disk"))
     found = ended(head, number)
     assert [(node.step, node.bytes) for node in found.nodes] == [("good", 0)]
     assert node_state(head)[0] == "in-sync"
@@ -188,18 +184,7 @@ def test_maintenance_stays_whatever_the_node_tells(head: Serving) -> None:
     failed = Event(time=now(), stage="apply", outcome="failed", message="no space")
     line.send_events([failed])
     assert node_state(head) == ("maintenance", "", "new fan")
-    line.send_report(
-        Report(
-            kind="sync",
-            outcome="ok",
-            in_sync=True,
-            image="compute",
-            generation=1,
-            version=version,
-            started=now(),
-            seconds=0,
-        )
-    )
+    line.send_report(good_report("sync", version))
     assert node_state(head) == ("maintenance", "", "new fan")
     assert head.inventory.nodes.get("n001").state.version == version
     done = CliRunner().invoke(main, [*command, "off", "n[001-002]"])
@@ -222,20 +207,7 @@ def test_an_unhealthy_node_is_failed_and_says_why(head: Serving) -> None:
         HealthResult(check="port 22", ok=True),
         HealthResult(check="unit slurmd", ok=False, output="● slurmd.service\nfailed"),
     )
-    line.send_report(
-        Report(
-            kind="check",
-            outcome="ok",
-            in_sync=True,
-            image="compute",
-            generation=1,
-            version=version,
-            started=now(),
-            seconds=0,
-            health=sick,
-            boot_id="disk",
-        )
-    )
+    line.send_report(good_report("check", version, health=sick, boot_id="disk"))
     assert node_state(head) == ("failed", "health", "unit slurmd: failed")
     report = head.inventory.history.reports("n001")[0]
     assert report.unhealthy == ("unit slurmd: failed",)

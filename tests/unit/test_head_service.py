@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -32,20 +31,10 @@ from sis.inventory.db import Inventory
 from sis.inventory.model import Assignment, Interface, Network, NewNode, Node
 from sis.netboot.installer import BootFile, BootFiles
 from tests import node_calls
+from tests.heads import Answer
 
 MAC = "52:54:00:00:00:01"
 OTHER_MAC = "52:54:00:00:00:02"
-
-
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 @dataclass
