@@ -53,7 +53,7 @@ def _compared(size: sizes.Size, methods: Sequence[type[Method]], folder: Path) -
     before = _without(size, again) if again else _under_way(scratch)
     if again or before is None:
         shutil.rmtree(scratch, ignore_errors=True)
-    scene = _scene(size, made, scratch)
+    scene = _scene(size, made, scratch, folder / "kept")
     with scene.wire as wire, wire.serving(_nginx(scratch), HTTP_PORT):
         run = before or _describe(size, scene, folder)
         done = frozenset((figure.work, figure.method) for figure in run.figures)
@@ -121,10 +121,12 @@ def _under_way(scratch: Path) -> Run | None:
     return None
 
 
-def _scene(size: sizes.Size, made: trees.Trees, scratch: Path) -> Scene:
+def _scene(size: sizes.Size, made: trees.Trees, scratch: Path, kept: Path) -> Scene:
     for name in ("head", "nodes", "logs"):
         (scratch / name).mkdir(parents=True, exist_ok=True)
-    return Scene(size, made, Wire(scratch / "logs"), scratch / "head", scratch / "nodes")
+    basis = {version: trees.digest(made.path(version)) for version in ("v1", "v2")} | limits.machine(scratch)
+    del basis["load before"]
+    return Scene(size, made, Wire(scratch / "logs"), scratch / "head", scratch / "nodes", kept, basis)
 
 
 def _describe(size: sizes.Size, scene: Scene, folder: Path) -> Run:

@@ -7,9 +7,12 @@ import json
 import os
 import random
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from blake3 import blake3
 
 from sis.build import pipeline, sources
 from sis.build.distributions import distribution
@@ -120,6 +123,20 @@ def compare(old: Path, new: Path) -> Facts:
             changed += status.st_size
     entries = sum(len(folders) + len(names) for _, folders, names in os.walk(new))
     return Facts(entries, content, changed)
+
+
+def digest(tree: Path) -> str:
+    """A tree by names, kinds, owners, sizes and times: another value when it was made anew."""
+    hasher = blake3()
+    for folder, folders, names in os.walk(tree):
+        folders.sort()
+        for name in sorted((*folders, *names)):
+            path = os.path.join(folder, name)
+            it = os.lstat(path)
+            size = 0 if stat.S_ISDIR(it.st_mode) else it.st_size
+            hasher.update(os.fsencode(os.path.relpath(path, tree)))
+            hasher.update(b"\0%d %d %d %d %d\n" % (it.st_mode, it.st_uid, it.st_gid, size, it.st_mtime_ns))
+    return hasher.hexdigest()
 
 
 def plain_files(root: Path) -> Iterator[tuple[Path, os.stat_result]]:

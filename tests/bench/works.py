@@ -44,12 +44,12 @@ def schedule(methods: Sequence[Method], done: Done, *, packed: bool) -> Iterator
 
     `packed`: whether there are trees with a compressed initramfs.
     """
-    for dear in (False, True):
+    left_for_the_end = [method for method in methods if method.is_dear]
+    for turn in ([method for method in methods if method not in left_for_the_end], left_for_the_end):
         for work in _ORDER:
             if work == "packed" and not packed:
                 continue
-            able = (it for it in methods if it.is_dear is dear and work in it.works and (work, it.name) not in done)
-            if chosen := tuple(able):
+            if chosen := tuple(it for it in turn if work in it.works and (work, it.name) not in done):
                 yield Step(work, chosen)
 
 

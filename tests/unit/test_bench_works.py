@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sis.errors import SisError
 from sis.system import process
-from tests.bench import sizes, works
+from tests.bench import sizes, trees, works
 from tests.bench.figures import WORKS, Figure, Measured, figure
 from tests.bench.methods import METHODS
 from tests.bench.methods.method import Method, Node, Scene
@@ -18,7 +19,10 @@ from tests.bench.wire import Wire
 def _scene(folder: Path) -> Scene:
     for name in ("head", "nodes", "trees"):
         (folder / name).mkdir()
-    return Scene(sizes.SMALL, Trees(folder / "trees"), Wire(folder), folder / "head", folder / "nodes")
+    basis = {"trees": "these"}
+    return Scene(
+        sizes.SMALL, Trees(folder / "trees"), Wire(folder), folder / "head", folder / "nodes", folder / "kept", basis
+    )
 
 
 class _Counting(Method):
@@ -88,3 +92,33 @@ def test_a_work_without_a_figure_is_a_fault_of_its_own(tmp_path: Path) -> None:
     found = list(works.run([_Counting(_scene(tmp_path))], frozenset(), lambda _: None))
     assert [(it.work, it.fault) for it in found] == [("commit", ""), ("publish", "counting: publish gave no figure")]
     assert all(it.at for it in found)
+
+
+class _Kept(_Counting):
+    """As casync and ostree: what they make on the head outlives the run."""
+
+    program = "dpkg"
+
+
+def test_what_other_programs_made_is_kept_while_nothing_it_depends_on_has_changed(tmp_path: Path) -> None:
+    scene = _scene(tmp_path)
+    first = _Kept(scene).published("v1")
+    (tmp_path / "head" / "counting" / "served").write_text("by nginx")
+    (tmp_path / "head" / "counting").unlink()  # a run begins without what the last one left, but for the kept
+    assert _Kept(scene).published("v1") == first
+    assert (tmp_path / "head" / "counting" / "served").read_text() == "by nginx"
+    other = _Kept(replace(scene, basis={"trees": "others"}))
+    assert not other.is_made("v1")
+    assert not (tmp_path / "head" / "counting" / "served").exists()
+
+
+def test_a_tree_made_anew_is_another(tmp_path: Path) -> None:
+    (tmp_path / "tree" / "folder").mkdir(parents=True)
+    file = tmp_path / "tree" / "folder" / "file"
+    file.write_text("same")
+    before = trees.digest(tmp_path / "tree")
+    trees.copy(tmp_path / "tree", tmp_path / "copy")
+    assert trees.digest(tmp_path / "copy") == before
+    file.unlink()
+    file.write_text("same")
+    assert trees.digest(tmp_path / "tree") != before

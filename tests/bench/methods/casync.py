@@ -14,6 +14,7 @@ class Casync(Method):
     """`casync extract` beside the old tree: in place it fails on such updates ("Stale file handle")."""
 
     name = "casync"
+    program = "casync"
     works = frozenset({"cold", "upgrade", "drifted", "nochange", "commit", "recommit"})
 
     def publish(self, version: str) -> list[Figure]:

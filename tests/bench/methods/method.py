@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ import msgspec
 from sis.errors import SisError
 from sis.system import process
 from sis.system.files import atomic_write
+from tests.bench import kept
 from tests.bench.figures import Figure, figure
 from tests.bench.sizes import Size
 from tests.bench.trees import Trees
@@ -25,13 +27,18 @@ HTTP_PORT = 8080
 
 @dataclass(frozen=True)
 class Scene:
-    """Where a benchmark happens: `head` is served by nginx as http://HEAD:8080/, nodes live below `nodes`."""
+    """Where a benchmark happens: `head` is served by nginx as http://HEAD:8080/, nodes live below `nodes`.
+
+    `kept` holds what other programs made on the head, for the runs to come, from `basis`: these trees, here.
+    """
 
     size: Size
     trees: Trees
     wire: Wire
     head: Path
     nodes: Path
+    kept: Path
+    basis: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,18 +64,27 @@ class Method(ABC):
 
     name: ClassVar[str]
     works: ClassVar[frozenset[str]]
-    is_dear: ClassVar[bool] = False
-    """Whether its head takes so long that it is left for the end."""
+    program: ClassVar[str] = ""
+    """The package whose work on the head is kept from run to run; "" when nothing is."""
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self.place = scene.head / self.family
+        if self.program:
+            self.place = kept.place(scene.kept, self.family, self._basis())
+            with contextlib.suppress(FileExistsError):
+                (scene.head / self.family).symlink_to(self.place)
         self.place.mkdir(parents=True, exist_ok=True)
 
     @property
     def family(self) -> str:
         """The folder on the head; methods that serve the same files share it."""
         return self.name
+
+    @property
+    def is_dear(self) -> bool:
+        """Whether its head has so much to do yet that it is left for the end."""
+        return False
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[None]:
@@ -82,7 +98,7 @@ class Method(ABC):
     def once(self, key: str, make: Callable[[], list[Figure]], *, undo: Callable[[], None]) -> list[Figure]:
         """What `make` gave the first time; `undo` what an interrupted run left of it."""
         begun, done = self.place / f"{key}.begun", self.place / f"{key}.done"
-        if done.exists():
+        if self.is_made(key):
             return msgspec.json.decode(done.read_bytes(), type=list[Figure])
         if begun.exists():
             undo()
@@ -90,6 +106,15 @@ class Method(ABC):
         figures = make()
         atomic_write(done, msgspec.json.encode(figures))
         return figures
+
+    def _basis(self) -> dict[str, str]:
+        version = process.run(["dpkg-query", "-Wf", "${Version}", self.program], check=False).stdout.strip()
+        source = Path(inspect.getfile(type(self)))
+        return {**self.scene.basis, "program": f"{self.program} {version}", "code": kept.code(source)}
+
+    def is_made(self, key: str) -> bool:
+        """Whether `once` has been through with it, in this run or one before."""
+        return (self.place / f"{key}.done").exists()
 
     def _begin_again(self, version: str) -> None:
         shutil.rmtree(self.place)

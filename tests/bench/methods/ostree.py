@@ -19,6 +19,7 @@ class Ostree(Method):
     """Objects: a request for each file."""
 
     name = "ostree"
+    program = "ostree"
     works = frozenset({"cold", "upgrade", "nochange", "commit", "recommit"})
     pull_options: tuple[str, ...] = ("--disable-static-deltas",)
 
@@ -70,8 +71,11 @@ class OstreeDelta(Ostree):
 
     name = "ostree-delta"
     works = frozenset({"upgrade", "publish"})
-    is_dear = True
     pull_options = ("--require-static-deltas",)
+
+    @property
+    def is_dear(self) -> bool:
+        return not self.is_made("delta")
 
     def published(self, version: str) -> list[Figure]:
         figures = super().published(version)
