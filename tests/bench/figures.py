@@ -42,6 +42,8 @@ class Measured:
     rest_cpu_s: float = 0.0
     """What the machine's processors did besides: other programs, and the kernel's own threads."""
     fault: str = ""
+    on_disk_s: float = 0.0
+    """Until all that was written is on the disk too: after the programs ended the bench waits for the kernel."""
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +61,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     node_cpu_s: float
     rss_bytes: int
     rest_cpu_s: float = 0.0
+    on_disk_s: float = 0.0
     nodes: int = 1
     differences: int | None = None
     fault: str = ""
@@ -117,6 +120,7 @@ def figure(
         node_cpu_s=measured.node_cpu_s,
         rss_bytes=measured.rss_bytes,
         rest_cpu_s=measured.rest_cpu_s,
+        on_disk_s=measured.on_disk_s,
         nodes=nodes,
         differences=differences,
         fault=measured.fault or fault,

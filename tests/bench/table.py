@@ -8,7 +8,7 @@ from tests.bench import goals
 from tests.bench.figures import WORKS, Figure, Run
 from tests.bench.goals import Verdict
 
-_COSTS = ("wall s", "down", "up", "head CPU s", "node CPU s", "rest CPU s", "peak")
+_COSTS = ("wall s", "on disk s", "down", "up", "head CPU s", "node CPU s", "rest CPU s", "peak")
 _FIGURES = ("work", "method", *_COSTS, "limit s", "wall × rsync", "judged", "at")
 _GOALS = ("goal", "at most", "yardstick", "ours by nginx", "", "ours by our head", "")
 
@@ -122,6 +122,7 @@ def _figure_row(run: Run, figure: Figure, base: Figure | None) -> list[str]:
         figure.work,
         figure.method,
         seconds(figure.wall_s),
+        seconds(figure.on_disk_s) if figure.on_disk_s else "–",
         size(figure.down_bytes),
         size(figure.up_bytes),
         seconds(figure.head_cpu_s),

@@ -81,11 +81,14 @@ class Wire:
                 self._end_programs()
                 raise
             wall_s = time.perf_counter() - started
+            os.sync()
+            on_disk_s = time.perf_counter() - started
             busy = counters.busy_s() - busy
             after, head_cpu_after, node_cpu_after = self._read()
         head_cpu, node_cpu = head_cpu_after - head_cpu, node_cpu_after - node_cpu
         return Measured(
             wall_s=wall_s,
+            on_disk_s=on_disk_s,
             down_bytes=after.received - before.received,
             up_bytes=after.sent - before.sent,
             head_cpu_s=head_cpu,

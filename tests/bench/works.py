@@ -93,6 +93,7 @@ def _middle(figures: Sequence[Figure]) -> Figure:
         node_cpu_s=median(it.node_cpu_s for it in figures),
         rss_bytes=max(it.rss_bytes for it in figures),
         rest_cpu_s=median(it.rest_cpu_s for it in figures),
+        on_disk_s=median(it.on_disk_s for it in figures),
         fault=first.fault,
     )
     return figure(first.method, first.work, middle, differences=first.differences)
