@@ -101,6 +101,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The end of an install, a resync, a check or a staging. `changes` are what was found (check) or done (sync).
 
     `boot_id` is the kernel's id of the boot the node was in: two reports with different ones have a reboot between.
+    `reboot_why` says in a few words each what the node runs that is not what it is held to any more.
     """
 
     kind: Literal["install", "sync", "check", "stage"]
@@ -115,6 +116,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[Change, ...] = ()
     changes_left_out: int = 0
     reboot_needed: bool = False
+    reboot_why: tuple[str, ...] = ()
     error: str = ""
     log: str = ""
     order: int | None = None

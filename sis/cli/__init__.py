@@ -31,6 +31,7 @@ COMMANDS = (
             LazyCommand("render", "sis.cli.node_files:render", "List a node's own files, or print one of them."),
             LazyCommand("explain", "sis.cli.node_files:explain", "Say why a file of a node is as it is."),
             LazyCommand("maintenance", "sis.cli.node_aside:maintenance", "Set nodes aside, or take them back."),
+            LazyCommand("reboot", "sis.cli.node_aside:reboot", "Reboot nodes."),
             LazyCommand("release", "sis.cli.node_aside:release", "Free nodes from quarantine and from holds."),
             LazyCommand("facts", "sis.cli.node_files:facts", "Show what a node reported of its hardware."),
         ),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CHANGES = frozenset(
     {
         "node add", "node set", "node delete", "node discover accept", "node discover reject", "node discover watch",
-        "node release", "node maintenance", "group add", "group remove", "group delete",
+        "node release", "node maintenance", "node reboot", "group add", "group remove", "group delete",
         "cluster apply", "cluster edit", "cluster forget", "inventory import", "inventory prune", "inventory keep",
         "deploy", "sync", "rollout pause", "rollout resume", "rollout abort", "head init", "head netboot",
         "image build", "image commit", "image publish", "image rollback", "image prune", "image untag", "image delete",

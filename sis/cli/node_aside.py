@@ -1,4 +1,4 @@
-"""`sis node maintenance` and `sis node release`: nodes set aside by an admin or by failed installs, and freed."""
+"""`sis node maintenance`, `release` and `reboot`: nodes set aside, freed, and started anew."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 
 from sis.cli.context import Context
 from sis.cli.nodesets import named, takes_nodes
-from sis.cli.shown import counted
+from sis.cli.shown import confirm, counted
 
 
 @click.command(epilog="Example: sis node maintenance on n[003-004] --why 'new fan'")
@@ -41,3 +41,22 @@ def release(context: Context, nodeset: str | None, where: tuple[str, ...]) -> No
         done = free(inventory, named(inventory, nodeset, where))
         count = len(inventory.nodes.select(done.nodes)) if done.nodes else 0
     click.echo(f"{counted(count, 'node')} released" + (f": {done.nodes}" if done.nodes else ": none was held"))
+
+
+@click.command(epilog="Example: sis node reboot -l reboot_needed=true")
+@takes_nodes
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def reboot(context: Context, nodeset: str | None, where: tuple[str, ...], yes: bool) -> None:
+    """Have the agents of the nodes of NODESET reboot them, at once and all together; in waves: sis deploy --canary.
+
+    Nothing is drained first. Ends when they are asked; 'sis status --watch' shows them come back.
+    """
+    from sis.head import acts
+
+    with context.open_inventory() as inventory:
+        folded = named(inventory, nodeset, where)
+        count = len(inventory.nodes.select(folded))
+        confirm(f"Reboot {counted(count, 'node')} ({folded})?", yes=yes)
+        acts.order(inventory, folded, "reboot", full=False)
+    click.echo(f"{counted(count, 'node')} asked to reboot: {folded}")

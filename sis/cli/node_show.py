@@ -137,6 +137,7 @@ def _full_row(node: Node) -> dict[str, Any]:
         "version": state.version or None,
         "differences": state.drift,
         "reboot_needed": state.reboot_needed,
+        "reboot_why": state.reboot_why or None,
         "interfaces": [
             {"name": each.name, "mac": each.mac, "address": each.address, "network": each.network}
             for each in node.interfaces

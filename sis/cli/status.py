@@ -99,6 +99,7 @@ def _row(node: Node, event: StoredEvent | None, wanted: dict[str, str]) -> dict[
         "reason": state.reason or None,
         "differences": state.drift,
         "reboot_needed": state.reboot_needed,
+        "reboot_why": state.reboot_why or None,
         "armed": node.arming is not None,
         "seen": state.seen,
         "event": _event(node, event),
@@ -117,7 +118,7 @@ def _event(node: Node, event: StoredEvent | None) -> str:
     elif state.state not in ("in-sync", "defined") and (state.progress or event):
         notes.append(state.progress or (f"{event.stage} {event.outcome}" if event else ""))
     if state.reboot_needed:
-        notes.append("reboot needed")
+        notes.append("reboot needed" + (f": {state.reboot_why}" if state.reboot_why else ""))
     if node.hold:
         notes.append(f"held to {node.hold.held.name} by rollout {node.hold.rollout_id}")
     return ", ".join(notes)

@@ -113,9 +113,12 @@ def _show(answers: Sequence[_Answer], *, dry_run: bool) -> None:
     for answer in answers:
         if answer.failure:
             click.echo(click.style(f"{answer.node} failed: {printable(answer.failure)}", fg="red"))
-    rebooting = [each.node for each in answers if each.report and each.report.reboot_needed]
-    if rebooting:
-        click.echo(f"{fold(rebooting)}: reboot needed")
+    due: dict[str, list[str]] = {}
+    for answer in answers:
+        if answer.report and answer.report.reboot_needed:
+            due.setdefault("; ".join(answer.report.reboot_why), []).append(answer.node)
+    for why, names in due.items():
+        click.echo(printable(f"{fold(names)}: reboot needed" + (f" ({why})" if why else "")))
     click.echo(_totals(answers, dry_run=dry_run))
 
 
@@ -155,6 +158,7 @@ def _row(answer: _Answer) -> dict[str, Any]:
             "changes": [dict(change) for change in report.changes],
             "changes_left_out": report.changes_left_out,
             "reboot_needed": report.reboot_needed,
+            "reboot_why": list(report.reboot_why),
         }
     return row
 

@@ -142,10 +142,7 @@ def menu(
     timeout_s: int,
 ) -> str:
     """The text of grub.cfg; `boot` is /boot as GRUB sees it: "" when it is a file system of its own."""
-    words = [f"root={root_spec}", "ro", *cmdline.split()]
-    if serial_console and not any(word.startswith("console=") for word in words):
-        words += ["console=tty0", f"console={serial_console}"]
-    line = " ".join(_quoted(word) for word in words)
+    line = " ".join(map(_quoted, boot_words(root_spec=root_spec, cmdline=cmdline, serial_console=serial_console)))
     lines = ["# Written by sis at every install and kernel update; changes made here are lost."]
     lines += [f"set timeout={timeout_s}", "set default=0", *_serial_lines(serial_console), ""]
     for kernel in kernels:
@@ -155,6 +152,14 @@ def menu(
             lines.append(f"    initrd {_quoted(f'{boot}/{kernel.initrd}')}")
         lines += ["}", ""]
     return "\n".join(lines)
+
+
+def boot_words(*, root_spec: str, cmdline: str, serial_console: str | None) -> tuple[str, ...]:
+    """The words of the kernel command line the menu boots with."""
+    words = (f"root={root_spec}", "ro", *cmdline.split())
+    if serial_console and not any(word.startswith("console=") for word in words):
+        return (*words, "console=tty0", f"console={serial_console}")
+    return words
 
 
 def _serial_lines(serial_console: str | None) -> list[str]:

@@ -28,6 +28,7 @@ class NodeRow:
     has: str | None
     differences: int
     reboot_needed: bool
+    reboot_why: str
     armed: bool
     seen: str | None
     held: str | None
@@ -180,6 +181,7 @@ def node_row(node: Node) -> NodeRow:
         has=f"{state.image}@{state.generation}" if state.image else None,
         differences=state.drift,
         reboot_needed=state.reboot_needed,
+        reboot_why=state.reboot_why,
         armed=node.arming is not None,
         seen=state.seen,
         held=node.hold.held.name if node.hold else None,

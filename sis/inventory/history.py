@@ -322,6 +322,7 @@ def _insert_report(connection: Connection, node_id: int, report: Report, receive
             order_id=report.order,
             health=msgspec.to_builtins(report.health),
             boot_id=report.boot_id[:36],
+            reboot_why=list(report.reboot_why),
         )
     )
     return _key(result)
@@ -382,4 +383,5 @@ def _report(row: Any) -> StoredReport:
         order_id=row.order_id,
         health=tuple(row.health),
         boot_id=row.boot_id,
+        reboot_why=tuple(row.reboot_why),
     )

@@ -77,6 +77,8 @@ class NodeState:
     version: str = ""
     drift: int = 0
     reboot_needed: bool = False
+    reboot_why: str = ""
+    """What the node runs that is not what it is held to any more."""
     story_started: str = ""
     story_ended: str = ""
 
@@ -177,6 +179,7 @@ class StoredReport:
     order_id: int | None
     health: tuple[Mapping[str, Any], ...] = ()
     boot_id: str = ""
+    reboot_why: tuple[str, ...] = ()
 
     @property
     def unhealthy(self) -> tuple[str, ...]:

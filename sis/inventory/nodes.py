@@ -288,6 +288,7 @@ def state_of(row: Any) -> NodeState:
         version=row.version,
         drift=row.drift,
         reboot_needed=row.reboot_needed,
+        reboot_why=row.reboot_why,
         story_started=row.story_started,
         story_ended=row.story_ended,
     )

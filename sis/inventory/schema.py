@@ -126,6 +126,7 @@ states = Table(
     Column("reboot_needed", Boolean, nullable=False),
     Column("story_started", String(40), nullable=False),
     Column("story_ended", String(40), nullable=False),
+    Column("reboot_why", Text, nullable=False, server_default=""),
     Index(None, "state"),
 )
 
@@ -220,6 +221,7 @@ reports = Table(
     Column("order_id", Integer),
     Column("health", JSON, nullable=False, server_default="[]"),
     Column("boot_id", String(36), nullable=False, server_default=""),
+    Column("reboot_why", JSON, nullable=False, server_default="[]"),
     UniqueConstraint("node_id", "kind", "started"),
     Index(None, "node_id", "id"),
     sqlite_autoincrement=True,

@@ -43,7 +43,7 @@ def _state(node: Node) -> Side:
     if state.drift:
         told += f", {state.drift} differences"
     if state.reboot_needed:
-        told += ", reboot needed"
+        told += f", reboot needed{f' ({state.reboot_why})' if state.reboot_why else ''}"
     settled = state.state in ("in-sync", "drifted", "failed")
     return Side("state", wanted, told, state.state == "in-sync" if settled and wanted else None)
 

@@ -15,6 +15,9 @@ INSTALLING: tuple[State, ...] = ("armed", "netbooted", "partitioning", "pulling"
 STANDING: tuple[State, ...] = ("maintenance", "quarantined")
 """States an admin (or three failed installs) set: nothing a node tells ends them, only an admin does."""
 
+REASONS_CHARS_MAX = 500
+"""Of the reasons for a reboot, which a node tells."""
+
 _STAGE_STATE: dict[str, State] = {
     "hello": "netbooted",
     "partitioning": "partitioning",
@@ -131,6 +134,7 @@ def _after_report(state: NodeState, report: Report, now: str) -> NodeState:
         version=report.version,
         drift=0 if report.in_sync else len(report.changes) + report.changes_left_out,
         reboot_needed=report.reboot_needed,
+        reboot_why="; ".join(report.reboot_why)[:REASONS_CHARS_MAX],
     )
     if report.kind == "install":
         return _moved(known, "rebooting", now)

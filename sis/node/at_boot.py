@@ -7,7 +7,6 @@ directories. Whatever is missing then leaves the tree as it was.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from pathlib import Path
 
@@ -17,11 +16,11 @@ from sis.image.kept import KeptStore
 from sis.image.policy import Policy
 from sis.image.store import LocalStore
 from sis.node import reports
+from sis.node.due import reboot_due
 from sis.node.held import Held
 from sis.node.progress import log_of, now, reason_of
 from sis.node.triggers import triggers
 from sis.sync.desired import desired_tree
-from sis.sync.model import Outcome
 from sis.sync.source import ChunkSource, Content, documents_of
 from sis.system.files import atomic_write
 from sis.wire import Desired, Report
@@ -72,7 +71,9 @@ def apply(root: Path, state: Path) -> Report | None:
         outcome = held.sync(root, state)
         for _ in triggers(root, held, outcome):
             pass
-        report = _report(held, outcome, started, time.monotonic() - clock)
+        due = reboot_due(state, held, outcome, root=root, early=True) if root == Path("/") else []
+        took = time.monotonic() - clock
+        report = reports.of_outcome("sync", held.desired, outcome, started=started, seconds=took, reboot_why=due)
     except Exception as error:  # noqa: BLE001  # whatever it is, the boot goes on and the head is told
         report = _failed(found.desired, error, started, time.monotonic() - clock)
     atomic_write(state / TOLD, msgspec.json.encode(report), mode=0o600)
@@ -108,13 +109,6 @@ def _offline(desired: Desired, state: Path) -> Held:
         policy=Policy(version.policy),
         source=ChunkSource(store, content, desired.version),
     )
-
-
-def _report(held: Held, outcome: Outcome, started: str, seconds: float) -> Report:
-    made = reports.of_outcome("sync", held.desired, outcome, started=started, seconds=seconds)
-    # Services start on what is there now; only the kernel was there before.
-    needed = outcome.boot_changed and os.uname().release not in held.kernels
-    return msgspec.structs.replace(made, reboot_needed=needed)
 
 
 def _failed(desired: Desired, error: Exception, started: str, seconds: float) -> Report:

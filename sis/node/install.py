@@ -162,7 +162,7 @@ def report_success(story: Story, held: Held, outcome: Outcome) -> None:
             reports.of_outcome(
                 "install",
                 held.desired,
-                msgspec.structs.replace(outcome, in_sync=True, changes=(), reboot_needed=False),
+                msgspec.structs.replace(outcome, in_sync=True, changes=()),
                 started=story.started,
                 seconds=time.monotonic() - story.clock,
             )

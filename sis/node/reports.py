@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -23,8 +24,9 @@ def of_outcome(
     seconds: float,
     order: int | None = None,
     health: tuple[HealthResult, ...] = (),
+    reboot_why: Sequence[str] = (),
 ) -> Report:
-    """A story that went well; what was only staged is not in-sync yet."""
+    """A story that went well; what was only staged is not in-sync yet. `reboot_why`: what a reboot is due for."""
     return Report(
         kind=kind,
         outcome="ok",
@@ -37,7 +39,8 @@ def of_outcome(
         totals=outcome.totals,
         changes=outcome.changes[:CHANGES_LIMIT],
         changes_left_out=max(0, len(outcome.changes) - CHANGES_LIMIT),
-        reboot_needed=outcome.reboot_needed,
+        reboot_needed=bool(reboot_why),
+        reboot_why=tuple(reboot_why),
         order=order,
         health=health,
         boot_id=boot_id(),

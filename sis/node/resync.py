@@ -13,6 +13,7 @@ from sis.errors import SisError
 from sis.node import at_boot, reports
 from sis.node.config import NodeConfig
 from sis.node.connection import HeadConnection
+from sis.node.due import reboot_due
 from sis.node.facts import tell_facts
 from sis.node.held import Held, held_to
 from sis.node.progress import Teller, log_of, now, reason_of
@@ -56,8 +57,17 @@ def resync(
         _tell_of_boot(head, desired, teller)
         outcome = _carry_out(kind, root, held, full, teller)
         found = () if kind == "stage" else _health(desired, teller)
-        took = time.monotonic() - clock
-        report = reports.of_outcome(kind, desired, outcome, started=started, seconds=took, order=order, health=found)
+        due = reboot_due(STATE, held, outcome) if root == Path("/") and kind != "stage" else []
+        report = reports.of_outcome(
+            kind,
+            desired,
+            outcome,
+            started=started,
+            seconds=time.monotonic() - clock,
+            order=order,
+            health=found,
+            reboot_why=due,
+        )
         with teller.stage("report"):
             head.send_report(report)
         return report

@@ -284,6 +284,28 @@ def test_a_dry_sync_that_finds_differences_is_four(admin: Admin) -> None:
     assert "1 drifted n001" in admin.said("status")
 
 
+def test_a_reboot_that_is_due_is_told_until_the_node_has_booted(admin: Admin) -> None:
+    admin.adds_two()
+    why = {"reboot_needed": True, "reboot_why": ("kernel command line (+quiet)",)}
+    nodes = answering(admin.state, {"n001": why, "n002": why}, "sync")
+    out = admin.said("sync", "@rack1", "--timeout", "20")
+    nodes.join()
+    assert "n[001-002]: reboot needed (kernel command line (+quiet))\n" in out
+    assert "reboot needed: kernel" in admin.said("status")
+    assert json.loads(admin.said("node", "show", "n001", "-o", "json"))["reboot_why"] == "kernel command line (+quiet)"
+    assert admin.told_off("node", "reboot", "n001")[0] == 2, "no terminal to ask on"
+    said = admin.said("node", "reboot", "-l", "reboot_needed=true", "-y")
+    assert said == "2 nodes asked to reboot: n[001-002]\n"
+    with db.open(admin.state / "state.db") as inventory:
+        first = inventory.nodes.get("n001")
+        assert (order := inventory.orders.take(first.id)) is not None
+        assert order.kind == "reboot"
+        inventory.history.record_report(first.id, a_report("check", 999))
+    assert json.loads(admin.said("node", "show", "n001", "-o", "json"))["reboot_needed"] is False
+    assert admin.said("node", "list", "-l", "reboot_needed=true", "-o", "name") == "n002\n"
+    assert json.loads(admin.said("audit", "-o", "json"))[-1]["action"] == "node reboot"
+
+
 def test_sync_with_failures_is_three_and_names_them(admin: Admin) -> None:
     admin.adds_two()
     nodes = answering(admin.state, {"n001": {"outcome": "failed", "error": "no space left", "log": "a\nb"}}, "sync")

@@ -188,8 +188,8 @@ def test_nodes_are_told_with_what_is_wanted_and_what_is(head: Serving) -> None:
     assert [row["name"] for row in rows] == ["n1", "n2"]
     assert rows[0] | {"since": "", "seen": ""} == {
         "name": "n1", "state": "drifted", "since": "", "step": "", "reason": "", "groups": ["rack1"],
-        "image": "compute@stable", "has": None, "differences": 1, "reboot_needed": False, "armed": False, "seen": "",
-        "held": None, "held_by": None,
+        "image": "compute@stable", "has": None, "differences": 1, "reboot_needed": False, "reboot_why": "",
+        "armed": False, "seen": "", "held": None, "held_by": None,
     }  # fmt: skip
     detail = head.ask("GET", "/api/v1/nodes/n1", token=head.token("view")).json
     assert detail["interfaces"][0]["address"] == "10.77.0.11"

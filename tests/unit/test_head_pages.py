@@ -139,6 +139,23 @@ def test_what_destroys_many_wants_their_number_typed(head: Serving) -> None:
     assert head.inventory.nodes.names() == ("n1", "n2")
 
 
+def test_a_node_says_what_a_reboot_is_due_for_and_is_asked_to(head: Serving) -> None:
+    node = head.inventory.nodes.get("n1")
+    told = Report(
+        kind="sync", outcome="ok", in_sync=True, image="compute", generation=1, version="v", seconds=1.0,
+        started="2026-01-02T00:00:00.000Z", reboot_needed=True, reboot_why=("kernel command line (+<b>quiet)",),
+    )  # fmt: skip
+    head.inventory.history.record_report(node.id, told)
+    session = head.log_in("operate")
+    assert "needed: kernel command line (+&lt;b&gt;quiet)" in head.ask("GET", "/nodes/n1", session=session).text
+    page = head.ask("GET", "/ask?do=reboot&nodeset=n1", session=session)
+    assert "Reboot: 1 node?" in text_of(page.text)
+    assert head.form("/do", session, {"csrf": csrf(page), "do": "reboot", "nodeset": "n1"}).status == 303
+    order = head.inventory.orders.take(node.id)
+    assert order is not None
+    assert order.kind == "reboot"
+
+
 def test_a_node_is_set_aside_with_its_reason_and_taken_back(head: Serving) -> None:
     session = head.log_in("operate")
     token = csrf(head.ask("GET", "/ask?do=maintenance&nodeset=n1", session=session))

@@ -37,6 +37,7 @@ ACTIONS = {
     "check": Action("Check", "sis sync {nodes} -n"),
     "sync": Action("Sync", "sis sync {nodes}"),
     "full": Action("Sync, reading every byte", "sis sync {nodes} --full"),
+    "reboot": Action("Reboot", "sis node reboot {nodes}", destructive=True),
     "deploy": Action("Install", "sis deploy {nodes}", destructive=True),
     "cancel": Action("Take arming back", "sis deploy {nodes} --cancel"),
     "maintenance": Action("Set aside for maintenance", "sis node maintenance on {nodes} --why …", needs_reason=True),
@@ -122,8 +123,8 @@ def perform(head: Head, name: str, nodeset: str, *, foreign: bool, why: str) -> 
             aside.release(inventory, nodeset)
         case "delete":
             inventory_acts.delete(head.state, inventory, DeleteNodes(nodeset=nodeset))
-        case "check":
-            acts.order(inventory, nodeset, "check", full=False)
+        case "check" | "reboot":
+            acts.order(inventory, nodeset, "check" if name == "check" else "reboot", full=False)
         case _:
             acts.order(inventory, nodeset, "sync", full=name == "full")
 
