@@ -17,7 +17,7 @@ import msgspec
 from anyio import to_thread
 
 from sis.errors import Locked, NotFound, SisError
-from sis.inventory.clock import now, seconds_since
+from sis.inventory.clock import now, seconds_between
 from sis.inventory.db import Inventory
 from sis.inventory.stream import row
 from sis.system import files, process
@@ -58,7 +58,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def seconds(self) -> float:
         """How long it took, or has taken so far."""
-        return seconds_since(self.started) - (seconds_since(self.ended) if self.ended else 0.0)
+        return seconds_between(self.started, self.ended or now())
 
 
 class Jobs:
@@ -150,7 +150,7 @@ class Jobs:
         begun = [each for each in rows if each.what not in ("start", "end") and each.time >= job.started]
         ends = [each.time for each in begun[1:]] + [job.ended or now()]
         return [
-            (each.what, seconds_since(each.time) - seconds_since(end), each is not begun[-1] or job.ended is not None)
+            (each.what, seconds_between(each.time, end), each is not begun[-1] or job.ended is not None)
             for each, end in zip(begun, ends, strict=False)
         ]
 

@@ -14,6 +14,11 @@ def seconds_since(time: str) -> float:
     return (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds()
 
 
+def seconds_between(earlier: str, later: str) -> float:
+    """How long it was from one time written by `now` to another; at least 0, though clocks are set back."""
+    return max(0.0, (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds())
+
+
 def age(time: str | None) -> str:
     """How long ago, as people say it: "12 s", "3 min", "5 h", "2 d"; "never"."""
     if not time:

@@ -1,4 +1,8 @@
-"""A real headless Chromium for tests: pages as people get them, at any size, light or dark, with or without scripts."""
+"""A real headless Chromium for tests: pages as people get them, at any size, light or dark, with or without scripts.
+
+Live pages replace their parts at any moment. So no element is ever held: what is read, or found and clicked, is so in
+one script, between two such replacements; what the browser refuses while a page goes and the next comes is asked again.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
-from selenium.webdriver import Chrome, ChromeOptions
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver import ActionChains, Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
 
 from sis.system import process
 
@@ -38,8 +40,48 @@ _ARGUMENTS = (
     "--no-proxy-server",
     "--hide-scrollbars",
 )
-_WAIT_S = 20.0
+_WAIT_S = 90.0
 _POLL_S = 0.05
+"""Pages wait for a head and a browser that share two busy cores; a failing test may take its time."""
+
+_READ = """
+const [selector, name] = arguments;
+return [...document.querySelectorAll(selector)].map(
+    e => name === null ? e.innerText ?? e.textContent ?? "" : e.getAttribute(name) ?? "");
+"""
+_CLICK = """
+const [selector, words, leaving] = arguments;
+if (leaving && window.sisTestBefore !== "here") return null;
+const says = e => (e.innerText || "").trim();
+const seen = [...document.querySelectorAll(selector)].filter(e => e.checkVisibility());
+const found = seen.filter(e => says(e).includes(words));
+if (found.length !== 1) return `${found.length} say ${JSON.stringify(words)} of ${JSON.stringify(seen.map(says))}`;
+const [element] = found;
+element.scrollIntoView({block: "center", behavior: "instant"});
+const at = element.getClientRects()[0];
+const top = document.elementFromPoint(at.left + at.width / 2, at.top + at.height / 2);
+if (!element.contains(top)) return `it lies below ${top && top.outerHTML.slice(0, 200)}`;
+if (leaving) window.sisTestBefore = "left";
+element.click();
+return null;
+"""
+_TAKE = """
+const [at, value] = arguments, field = document.querySelector(at);
+if (!field) return "missing";
+if (field.tagName !== "SELECT") {
+    field.focus({preventScroll: false});
+    field.select();
+    return document.activeElement === field ? "type" : "not to be typed into";
+}
+if (![...field.options].some(option => option.value === value)) return "no such choice";
+field.focus();
+field.value = value;
+for (const name of ["input", "change"]) field.dispatchEvent(new Event(name, {bubbles: true}));
+return "chosen";
+"""
+_NEXT_PAGE = """
+return !("sisTestBefore" in window) && document.readyState === "complete" && location.href !== "about:blank";
+"""
 
 Scheme = Literal["light", "dark"]
 
@@ -99,50 +141,108 @@ class Browser:
     @property
     def text(self) -> str:
         """What the page says, as it is seen."""
-        return self.driver.find_element(By.TAG_NAME, "body").text
+        return str(self._asked("return document.body ? document.body.innerText : ''"))
 
-    def find(self, selector: str) -> WebElement:
-        return self.driver.find_element(By.CSS_SELECTOR, selector)
+    def texts(self, selector: str) -> list[str]:
+        """What each element there says, as it is seen."""
+        return [str(each).strip() for each in self._asked(_READ, selector, None)]
 
-    def every(self, selector: str) -> list[WebElement]:
-        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+    def attributes(self, selector: str, name: str) -> list[str]:
+        """This attribute of each element there; empty where it has none."""
+        return [str(each) for each in self._asked(_READ, selector, name)]
 
-    def button(self, text: str) -> WebElement:
-        """The one button that says this. Raises AssertionError with the buttons there are."""
-        buttons = [each for each in self.every("button") if each.is_displayed()]
-        found = [each for each in buttons if text in each.text]
-        assert len(found) == 1, f"{len(found)} buttons say {text!r}; there are: {[each.text for each in buttons]}"
-        return found[0]
+    def says(self, selector: str) -> str:
+        """What the one element there says."""
+        (only,) = self.texts(selector)
+        return only
+
+    def attribute(self, selector: str, name: str) -> str:
+        """This attribute of the one element there."""
+        (only,) = self.attributes(selector, name)
+        return only
+
+    def there(self, selector: str) -> bool:
+        """Whether the page has such an element."""
+        return bool(self._asked("return document.querySelector(arguments[0]) !== null", selector))
+
+    def click(self, selector: str, words: str = "") -> None:
+        """Click the one element seen there that says these words. Raises AssertionError with what else there is."""
+        self._click(selector, words, leaving=False)
 
     def press(self, text: str) -> None:
         """Press the button that says this, and wait for the page it leads to."""
-        self.leave(self.button(text).click)
+        self.follow("button", text)
+
+    def follow(self, selector: str, words: str = "") -> None:
+        """Click what leads to another page, and wait for that."""
+        self.leave(lambda: self._click(selector, words, leaving=True))
 
     def leave(self, act: Callable[[], object]) -> None:
         """Do what leads to another page, and wait until that one is loaded."""
-        before = self.driver.find_element(By.TAG_NAME, "html")
+        self._asked("window.sisTestBefore = 'here'")
         act()
-        self.until(lambda: _gone(before) and self.run("return document.readyState") == "complete", "the next page")
+        self.until(lambda: self.run(_NEXT_PAGE), "the next page")
 
     def fill(self, name: str, value: str) -> None:
         """Write into the field of this name, or choose in it."""
         at = f"[name={json.dumps(name)}]:not([type=hidden])"
-        field = self.find(at)
-        if field.tag_name == "select":
-            next(each for each in self.every(f"{at} option") if each.get_property("value") == value).click()
-        else:
-            field.clear()
-            field.send_keys(value)
+
+        def filled() -> bool:
+            how = self.run(_TAKE, at, value)
+            if how == "type":
+                self._order("Input.insertText", {"text": value}) if value else self.type(Keys.DELETE)
+            held = self.run("const e = document.querySelector(arguments[0]); return e && e.value", at)
+            return how in ("type", "chosen") and held == value
+
+        self.until(filled, f"the field {name} holds {value!r}")
 
     def run(self, script: str, *arguments: object) -> Any:
         return self.driver.execute_script(script, *arguments)
 
     def until(self, holds: Callable[[], object], what: str, timeout_s: float = _WAIT_S) -> None:
-        """Wait for it. Raises AssertionError with what the page says when it does not come."""
+        """Wait for it. Raises AssertionError with what the page says when it does not come.
+
+        What the browser refuses meanwhile (an element or a whole page was just replaced) is "not yet".
+        """
         deadline = time.monotonic() + timeout_s
-        while not holds():
+        while True:
+            refused: WebDriverException | None = None
+            try:
+                if holds():
+                    return
+            except WebDriverException as error:
+                refused = error
             if time.monotonic() > deadline:
-                raise AssertionError(f"not within {timeout_s:.0f} s: {what}\n{self.path}\n{self.text[:3000]}")
+                said = f"\n{refused.msg}" if refused else f"\n{self.path}\n{self.text[:3000]}"
+                raise AssertionError(f"not within {timeout_s:.0f} s: {what}{said}") from refused
+            time.sleep(_POLL_S)
+
+    def live(self) -> None:
+        """Wait until the page follows what happens."""
+        self.until(lambda: self.texts("#live") == ["live"], "the page is live")
+
+    def _click(self, selector: str, words: str, *, leaving: bool) -> None:
+        """Once, also when its answer is lost with the page it leads away from."""
+        hindrance: list[str | None] = []
+
+        def clicked() -> bool:
+            hindrance[:] = [self.run(_CLICK, selector, words, leaving)]
+            return hindrance == [None]
+
+        try:
+            self.until(clicked, f"a click on {selector} {words!r}")
+        except AssertionError as error:
+            raise AssertionError(f"{hindrance}\n{error}") from error
+
+    def _asked(self, script: str, *arguments: object) -> Any:
+        """What a script that changes nothing answers, asked again while one page makes room for the next."""
+        deadline = time.monotonic() + _WAIT_S
+        while True:
+            try:
+                return self.run(script, *arguments)
+            except WebDriverException:
+                if time.monotonic() > deadline:
+                    raise
             time.sleep(_POLL_S)
 
     # -- what is wrong with it -------------------------------------------------------------------------------------
@@ -154,12 +254,18 @@ class Browser:
 
     def axe(self) -> list[str]:
         """Serious and critical findings of axe on the page shown, a line each with the elements they are about."""
-        self.run(AXE.read_text())
-        found = self.driver.execute_async_script(
-            "const done = arguments[arguments.length - 1];"
-            "axe.run(document, {resultTypes: ['violations']}).then(r => done(r.violations), e => done(String(e)));"
-        )
-        assert isinstance(found, list), found
+        found: list[dict[str, Any]] = []
+
+        def looked() -> bool:
+            self.run(AXE.read_text())
+            said = self.driver.execute_async_script(
+                "const done = arguments[arguments.length - 1];"
+                "axe.run(document, {resultTypes: ['violations']}).then(r => done(r.violations), e => done(String(e)));"
+            )
+            found[:] = said if isinstance(said, list) else []
+            return isinstance(said, list)
+
+        self.until(looked, "axe has looked at a page that did not change meanwhile")
         return [
             f"{each['impact']} {each['id']}: {each['help']}: "
             + "; ".join(f"{node['target']} {node['failureSummary']}" for node in each["nodes"][:5])
@@ -183,7 +289,7 @@ class Browser:
 
     def type(self, keys: str) -> None:
         """Press keys where the keyboard is."""
-        self.driver.switch_to.active_element.send_keys(keys)
+        ActionChains(self.driver).send_keys(keys).perform()
 
     def tab(self) -> Focused:
         """Go on to what the Tab key leads to."""
@@ -227,20 +333,13 @@ def browser(home: str = "") -> Iterator[Browser]:
         driver = None
         try:
             driver = Chrome(options=options, service=Service(executable_path=str(driver_program)))
+            driver.set_script_timeout(_WAIT_S)
             yield Browser(driver, home)
         finally:
             if driver is not None:
                 with contextlib.suppress(WebDriverException):
                     driver.quit()
             _end(profile)
-
-
-def _gone(element: WebElement) -> bool:
-    try:
-        element.is_enabled()
-    except StaleElementReferenceException:
-        return True
-    return False
 
 
 def _end(profile: str) -> None:

@@ -30,7 +30,7 @@ from sis.wire import Event, Outcome, Report, Stage
 SIS = Path(sys.executable).parent / "sis"
 COUNT = 24
 RACKS = 3
-READY_S = 30.0
+READY_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class World:
 
     def sis(self, *words: str) -> str:
         """Type a command on this head."""
-        return process.run([SIS, "--state", self.state, *words], timeout_s=60).stdout.strip()
+        return process.run([SIS, "--state", self.state, *words], timeout_s=180).stdout.strip()
 
     def login(self, role: Role, name: str = "ada") -> str:
         """A one-time address like those `sis web login` prints."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 from sis.head import app as head_app
 from sis.inventory.clock import now
@@ -14,8 +15,6 @@ from sis.inventory.db import Inventory
 from sis.wire import Event
 from tests.vm.browser import Browser, Focused, Scheme, browser
 from tests.vm.console_world import World, furnish, head
-
-pytestmark = pytest.mark.timeout(180)
 
 PAGES = {
     "map": "/",
@@ -127,12 +126,12 @@ def test_a_page_is_whole_at_each_size_and_in_both_modes(page: Browser, screens: 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_says_the_same_without_scripts(page: Browser, name: str) -> None:
     page.open(PAGES[name])
-    if page.every("#live:not([hidden])"):
-        page.until(lambda: page.find("#live").text == "live", "the page is live")
+    if page.there("#live:not([hidden])"):
+        page.live()
     with_scripts = page.text.replace("live\n", "")
     page.scripts(False)
     page.open(PAGES[name])
-    assert not page.every("#live:not([hidden])")
+    assert not page.there("#live:not([hidden])")
     assert ageless(page.text) == ageless(with_scripts)
 
 
@@ -173,10 +172,10 @@ def unseen(reached: list[Focused]) -> list[Focused]:
 def test_a_node_is_found_checked_and_left_by_keyboard_alone(page: Browser) -> None:
     page.open("/")
     reach(page, "a", "n003")
-    page.leave(lambda: page.type("\n"))
+    page.leave(lambda: page.type(Keys.ENTER))
     assert page.path.startswith("/nodes/n003")
     reach(page, "button", "Check")
-    page.leave(lambda: page.type("\n"))
+    page.leave(lambda: page.type(Keys.ENTER))
     assert "Asked: Check." in page.text
 
 
@@ -191,14 +190,14 @@ def reach(page: Browser, tag: str, name: str) -> None:
 
 def test_the_map_follows_what_happens(page: Browser, world: World) -> None:
     page.open("/")
-    page.until(lambda: page.find("#live").text == "live", "the page is live")
+    page.live()
     node = world.inventory.nodes.get("n024")
-    assert page.find("#n-n024").get_attribute("data-at") == "defined"
+    assert page.attribute("#n-n024", "data-at") == "defined"
     world.inventory.access.arm([node.id])
-    page.until(lambda: page.find("#n-n024").get_attribute("data-at") == "armed", "n024 is armed on the map")
+    page.until(lambda: page.attribute("#n-n024", "data-at") == "armed", "n024 is armed on the map")
     world.inventory.access.issue_token(node.id)
     failed = Event(time=now(), stage="pulling", outcome="failed", message="disk full")
     world.inventory.history.record_events(node.id, [failed])
-    page.until(lambda: page.find("#n-n024 b").text == "F", "n024 is red on the map")
-    assert "disk full" in str(page.find("#n-n024").get_attribute("title"))
+    page.until(lambda: page.texts("#n-n024 b") == ["F"], "n024 is red on the map")
+    assert "disk full" in page.attribute("#n-n024", "title")
     world.inventory.access.disarm([node.id])

@@ -17,6 +17,7 @@ from tests.vm.lab import inside
 if TYPE_CHECKING:
     from tests.vm.story import Story
 
+SEARCH_TIMEOUT_S = 300.0
 BUILD_TIMEOUT_S = 1200.0
 NETBOOT_TIMEOUT_S = 300.0
 
@@ -41,7 +42,7 @@ class ByBrowser:
             page.open(login)
             page.open("/wizard")
             self._keep("way")
-            page.leave(page.find("a[href^='/wizard/preflight']").click)
+            page.follow("main a[href^='/wizard/preflight']")
             self._expect("Nothing is missing")
             self._keep("preflight")
             self._onward("Packages")
@@ -109,7 +110,7 @@ class ByBrowser:
         """The page that was there when the head was stopped follows the one that came after it."""
         page = self._page
         with inside(self._namespace):
-            page.until(lambda: page.find("#live").text == "live", "the page is live again", 60)
+            page.live()
             self._expect("at work 2")
             self._keep("installing")
 
@@ -140,16 +141,15 @@ class ByBrowser:
         page = self._page
         page.fill("name", "compute")
         page.press("Make my own spec")
-        page.find("details[data-key=text] summary").click()
-        text = page.find("#spec-text")
-        page.run("arguments[0].value = arguments[1]", text, story.spec(packages=[], motd="golden, first edition"))
+        page.click("details[data-key=text] summary")
+        page.fill("text", story.spec(packages=[], motd="golden, first edition"))
         page.press("Save the text")
         page.fill("find", "tree")
-        page.leave(page.button("Find").click)
-        self._watch(story, lambda: page.every("button[name=add][value=tree]"), 120, "the package is found")
+        page.press("Find")
+        self._watch(story, lambda: page.there("button[name=add][value=tree]"), SEARCH_TIMEOUT_S, "the package is found")
         self._keep("packages")
-        page.leave(page.find("button[name=add][value=tree]").click)
-        page.until(lambda: page.every("button[name=remove][value=tree]"), "the package is in the spec")
+        page.follow("button[name=add][value=tree]")
+        page.until(lambda: page.there("button[name=remove][value=tree]"), "the package is in the spec")
         self._onward("Configure")
 
     def _configure(self) -> None:
@@ -170,7 +170,7 @@ class ByBrowser:
         self._expect("a network is defined")
         page.fill("interface", story.the_lab().bridge)
         page.press("Start DHCP and TFTP")
-        self._watch(story, lambda: "On: full DHCP and TFTP" in page.text, 30, "DHCP and TFTP are on")
+        self._watch(story, lambda: "On: full DHCP and TFTP" in page.text, 120, "DHCP and TFTP are on")
         self._keep("head")
 
     # -- tools -----------------------------------------------------------------------------------------------------
@@ -178,9 +178,7 @@ class ByBrowser:
     def _onward(self, step: str) -> None:
         """By the button at the end of the page to the next step."""
         page = self._page
-        links = [each for each in page.every(".onward a.main") if step in each.text]
-        assert links, f"no way on to {step}\n{page.text[:2000]}"
-        page.leave(links[0].click)
+        page.follow(".onward a.main", step)
 
     def _expect(self, words: str) -> None:
         page = self._page

@@ -154,15 +154,18 @@ function replacePart(old, fresh) {
     if (same) same.open = open.open;
   }
   if (old.isEqualNode(fresh) || busy(old)) return;
+  const like = (each) => [...old.querySelectorAll("a, button, summary")].filter(
+    (one) => one.textContent === each.textContent && one.value === each.value);
   const focused = old.contains(document.activeElement) ? document.activeElement : null;
+  const place = focused ? like(focused).indexOf(focused) : 0;
   const scrolled = [...old.querySelectorAll(".scroll, pre")].map((each) => [each.scrollLeft, each.scrollTop]);
   old.replaceChildren(...fresh.childNodes);
   old.className = fresh.className;
   [...old.querySelectorAll(".scroll, pre")].forEach((each, at) => { if (scrolled[at]) [each.scrollLeft, each.scrollTop] = scrolled[at]; });
   if (!focused) return;
-  const same = [...old.querySelectorAll("a, button, summary")].find(
-    (each) => each.textContent === focused.textContent && each.value === focused.value);
-  if (same) same.focus({ preventScroll: true });
+  const same = like(focused);
+  const next = same[place] || same[0];
+  if (next) next.focus({ preventScroll: true });
 }
 
 let refreshing = 0;
