@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from configurator import windows
 from configurator.errors import ConfiguratorError
 from sis.spec.model import Count, Spec, Text, matching, said
+from sis.spec.removal import Item
 
 
 def _words(value: object) -> object:
@@ -61,9 +62,9 @@ class CommandSpec(Spec):
 class HealthSpec(Spec):
     """What a node proves after each resync and boot; what fails is tried again until `timeout_s` have passed."""
 
-    commands: tuple[Annotated[CommandSpec, BeforeValidator(_command)], ...] = ()
-    ports: tuple[PortText, ...] = ()
-    units: tuple[UnitName, ...] = ()
+    commands: tuple[Item[Annotated[CommandSpec, BeforeValidator(_command)]], ...] = ()
+    ports: tuple[Item[PortText], ...] = ()
+    units: tuple[Item[UnitName], ...] = ()
     timeout_s: Seconds = 60
 
 

@@ -14,7 +14,7 @@ from sis.spec import merging, yamlio
 from sis.spec.merging import Node, Rules
 from sis.spec.model import unknown
 from sis.spec.places import Fault, Path, Place
-from sis.spec.settings import IDENTITIES, NodeEntry, Settings
+from sis.spec.settings import IDENTITIES, REPEATED, NodeEntry, Settings
 
 _OWN = "interfaces"
 """The key that differs from node to node; the others are shared by many."""
@@ -140,7 +140,7 @@ class Layers:
         return self._known_profiles.setdefault(keys, tuple(names))
 
 
-_RULES = Rules(IDENTITIES)
+_RULES = Rules(IDENTITIES, repeated=REPEATED)
 
 
 @functools.cache

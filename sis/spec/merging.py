@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+from sis.errors import near_names
 from sis.spec.places import Fault, Path, Place, dotted
-from sis.spec.yamlio import Document
+from sis.spec.removal import removed
+from sis.spec.yamlio import Document, WrittenFloat, WrittenInt
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,18 @@ class Rules:
 
     `identities` names, for lists of mappings, the key whose equal value means "the same item": that item is replaced,
     and `-<value>` removes it. In the mappings at `ordered` the order matters: a key written again goes to the end.
+    In the lists at `repeated` nothing is replaced. A "*" in a path stands for any second key.
     """
 
     identities: Mapping[Path, str] = field(default_factory=dict)
     ordered: frozenset[Path] = frozenset()
+    repeated: frozenset[Path] = frozenset()
+
+    def identity(self, path: Path) -> str | None:
+        return self.identities.get(path) or self.identities.get(_any_second(path))
+
+    def replaces(self, path: Path) -> bool:
+        return path not in self.repeated and _any_second(path) not in self.repeated
 
 
 def nodes(document: Document, path: Path = ()) -> Node:
@@ -64,7 +74,7 @@ def lay_over(lower: Node, upper: Node, rules: Rules, faults: list[Fault], path: 
             merged[key] = lay_over(below, node, rules, faults, (*path, key)) if below is not None else node
         return replace(upper, value=merged)
     if isinstance(lower.value, list) and isinstance(upper.value, list):
-        return replace(upper, value=_append(lower.value, upper.value, rules.identities.get(path), faults, path))
+        return replace(upper, value=_append(lower.value, upper.value, rules, faults, path))
     return upper
 
 
@@ -74,22 +84,24 @@ def settle(tree: Node, rules: Rules, faults: list[Fault], path: Path = ()) -> No
         below = {key: settle(node, rules, faults, (*path, key)) for key, node in tree.value.items()}
         return replace(tree, value=below)
     if isinstance(tree.value, list):
-        return replace(tree, value=_append([], tree.value, rules.identities.get(path), faults, path))
+        return replace(tree, value=_append([], tree.value, rules, faults, path))
     return tree
 
 
-def _append(lower: list[Node], upper: list[Node], identity: str | None, faults: list[Fault], path: Path) -> list[Node]:
+def _append(lower: list[Node], upper: list[Node], rules: Rules, faults: list[Fault], path: Path) -> list[Node]:
     items = list(lower)
+    identity = rules.identity(path)
     for node in upper:
         name = _name(node, identity)
-        if isinstance(node.value, str) and node.value.startswith("-"):
-            gone = node.value[1:]
+        gone = removed(node.value)
+        if gone is not None:
             left = [item for item in items if _name(item, identity) != gone]
-            if len(left) == len(items):
-                faults.append(Fault(node.place, dotted(path), f"nothing to remove: '{gone}' is not there before it"))
+            fault = Fault(node.place, dotted(path), _nothing(gone, [_name(item, identity) for item in items]))
+            if len(left) == len(items) and fault not in faults:
+                faults.append(fault)
             items = left
             continue
-        if name is not None:
+        if name is not None and rules.replaces(path):
             items = [item for item in items if _name(item, identity) != name]
         items.append(node)
     return items
@@ -99,7 +111,17 @@ def _name(node: Node, identity: str | None) -> str | None:
     value = node.value
     if isinstance(value, dict) and identity is not None and identity in value:
         value = value[identity].value
+    value = value.text if isinstance(value, WrittenInt | WrittenFloat) else value
     return value if isinstance(value, str) else None
+
+
+def _nothing(gone: str, there: list[str | None]) -> str:
+    near = near_names(gone, [name for name in there if name is not None], 1)
+    return f"nothing to remove: '{gone}' is not there before it" + (f"; did you mean '{near[0]}'?" if near else "")
+
+
+def _any_second(path: Path) -> Path:
+    return (path[0], "*", *path[2:]) if len(path) > 1 else path
 
 
 def _walk(tree: Node, path: Path) -> Iterator[tuple[Path, Node]]:

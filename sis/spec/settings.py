@@ -20,6 +20,7 @@ from sis.spec.addresses import (
 )
 from sis.spec.health import HealthSpec, WindowText
 from sis.spec.model import AbsolutePath, Console, Count, Flag, Name, Spec, Text, TimeZone, matching
+from sis.spec.removal import Item
 
 ImageReference = Annotated[
     Text, matching(r"[a-z0-9][a-z0-9._-]*(@[A-Za-z0-9._:-]+)?", "must be an image such as compute or compute@stable")
@@ -38,7 +39,7 @@ class RouteSpec(Spec):
 class BondSpec(Spec):
     """Interfaces of the same node joined to one."""
 
-    members: tuple[InterfaceName, ...]
+    members: tuple[Item[InterfaceName], ...]
     mode: Literal[
         "balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"
     ] = "active-backup"
@@ -55,7 +56,7 @@ class VlanSpec(Spec):
 class BridgeSpec(Spec):
     """Interfaces of the same node switched together."""
 
-    members: tuple[InterfaceName, ...] = ()
+    members: tuple[Item[InterfaceName], ...] = ()
     stp: Flag = False
 
 
@@ -70,9 +71,9 @@ class InterfaceSpec(Spec):
     mac: MacText | None = None
     ip: IpTemplate | None = None
     dhcp: Flag | None = None
-    addresses: tuple[PrefixedTemplate, ...] = ()
+    addresses: tuple[Item[PrefixedTemplate], ...] = ()
     mtu: Mtu | None = None
-    routes: tuple[RouteSpec, ...] = ()
+    routes: tuple[Item[RouteSpec], ...] = ()
     bond: BondSpec | None = None
     vlan: VlanSpec | None = None
     bridge: BridgeSpec | None = None
@@ -166,9 +167,9 @@ class SudoSpec(Spec):
 class AccountsSpec(Spec):
     """Laid over the image's own accounts, of which none is lost."""
 
-    users: tuple[UserSpec, ...] = ()
-    groups: tuple[GroupSpec, ...] = ()
-    sudo: tuple[SudoSpec, ...] = ()
+    users: tuple[Item[UserSpec], ...] = ()
+    groups: tuple[Item[GroupSpec], ...] = ()
+    sudo: tuple[Item[SudoSpec], ...] = ()
 
 
 class EnvironmentSpec(Spec):
@@ -221,9 +222,9 @@ class Settings(Spec):
     disk: Name | None = None
     interfaces: dict[InterfaceName, InterfaceSpec] = Field(default_factory=dict)
     domain: Text = ""
-    nameservers: tuple[AnyAddressText, ...] = ()
+    nameservers: tuple[Item[AnyAddressText], ...] = ()
     search: tuple[Text, ...] = ()
-    modules: tuple[Annotated[ModuleSpec, _named("name")], ...] = ()
+    modules: tuple[Item[Annotated[ModuleSpec, _named("name")]], ...] = ()
     blacklist: tuple[Text, ...] = ()
     kerrighed: KerrighedSpec | None = None
     timezone: TimeZone = "UTC"
@@ -235,14 +236,14 @@ class Settings(Spec):
     boot: BootSpec = Field(default_factory=lambda: _NO_BOOT)
     resync: Literal["nightly", "hourly", "off"] = "nightly"
     health: HealthSpec = Field(default_factory=lambda: _NO_HEALTH)
-    windows: tuple[WindowText, ...] = ()
+    windows: tuple[Item[WindowText], ...] = ()
     root_authorized_keys: tuple[Text, ...] = ()
-    mounts: tuple[MountSpec, ...] = ()
-    exports: tuple[ExportSpec, ...] = ()
+    mounts: tuple[Item[MountSpec], ...] = ()
+    exports: tuple[Item[ExportSpec], ...] = ()
     accounts: AccountsSpec = Field(default_factory=lambda: _NO_ACCOUNTS)
     environment: EnvironmentSpec = Field(default_factory=lambda: _NO_ENVIRONMENT)
-    peer_files: tuple[Annotated[PeerFileSpec, _named("format")], ...] = ()
-    hosts_groups: tuple[Name, ...] = ()
+    peer_files: tuple[Item[Annotated[PeerFileSpec, _named("format")]], ...] = ()
+    hosts_groups: tuple[Item[Name], ...] = ()
     motd: Annotated[tuple[Text, ...], BeforeValidator(_lines), _LINES] = ()
     mail_name: Text | None = None
     head_name: Text = "head"
@@ -258,8 +259,13 @@ IDENTITIES: dict[tuple[Any, ...], str] = {
     ("accounts", "users"): "name",
     ("accounts", "groups"): "name",
     ("accounts", "sudo"): "name",
+    ("health", "commands"): "run",
+    ("interfaces", "*", "routes"): "to",
 }
-"""In these lists an item written again replaces the one of that name, and `-NAME` takes it away."""
+"""In these lists `-NAME` takes away the item whose key has that value, and an item written again replaces it."""
+
+REPEATED = frozenset({("interfaces", "*", "routes")})
+"""But here items of one name stand beside each other."""
 
 
 class NodeEntry(Settings):

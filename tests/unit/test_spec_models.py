@@ -119,3 +119,67 @@ def test_schema_says_what_need_not_be_written() -> None:
     assert schema.schema("layout")["$defs"]["PartitionSpec"]["required"] == ["role", "size"]
     with pytest.raises(NotFound, match="no such schema: cluser"):
         schema.schema("cluser")
+
+
+LISTS = {
+    # setting: what the layer below says, what an entry takes away, what is left as text
+    "mounts": (
+        "[{source: 'h:/a', path: /a, filesystem: nfs}, {source: 'h:/b', path: /b, filesystem: nfs}]", "-/a", "h:/b"
+    ),
+    "exports": ("[{path: /a, clients: ['*']}, {path: /b, clients: ['*']}]", "-/a", "/b"),
+    "peer_files": ("[slurm, {format: genders, path: /x}]", "-slurm", "genders"),
+    "modules": ("[nvme, {name: e1000, load: false}]", "-nvme", "e1000"),
+    "nameservers": ("[10.0.0.1, 10.0.0.2]", "-10.0.0.1", "10.0.0.2"),
+    "windows": ("['Sun 01:00-05:00', 'Mon 01:00-04:00']", "-Sun 01:00-05:00", "Mon 01:00-04:00"),
+    "hosts_groups": ("[g1, g2]", "-g1", "g2"),
+    "root_authorized_keys": ("[ssh-ed25519 AAAA a, ssh-ed25519 BBBB b]", "-ssh-ed25519 AAAA a", "BBBB"),
+    "accounts.users": (
+        "[{name: al, uid: 2000, gid: 2000, home: /a}, {name: bo, uid: 2001, gid: 2000, home: /b}]", "-al", "bo"
+    ),
+    "accounts.groups": ("[{name: al, gid: 2000}, {name: bo, gid: 2001}]", "-al", "bo"),
+    "accounts.sudo": ("[{name: al, who: al}, {name: bo, who: bo}]", "-al", "bo"),
+    "environment.load": ("[gcc, mpi]", "-gcc", "mpi"),
+    "health.commands": ("['test -e /x', {run: 'test -e /y'}, /bin/true]", "-test -e /y", "/x"),
+    "health.ports": ("[22, 80]", "-22", "80"),
+    "health.units": ("[sshd, slurmd]", "-sshd", "slurmd"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("setting", LISTS)
+def test_what_a_layer_says_can_be_taken_away_from_every_list(setting: str) -> None:
+    below, gone, left = LISTS[setting]
+    name, _, part = setting.partition(".")
+
+    def read(entry: str) -> str:
+        lower, upper = (f"{{{part}: {value}}}" if part else value for value in (below, f"[{entry}]"))
+        text = (
+            f"cluster: c\ngroups: {{g1: n1, g2: n1}}\ndefaults: {{{name}: {lower}}}\nnodes: {{n1: {{{name}: {upper}}}}}"
+        )
+        value = getattr(cluster.parse(text.encode(), "c.yaml").expand()[0].settings, name)
+        return repr(getattr(value, part) if part else value)
+
+    kept = read(gone if setting == "health.ports" else f"'{gone}'")
+    assert left in kept
+    assert gone[1:].rpartition(" ")[2] not in kept
+    with pytest.raises(SpecInvalid, match=rf"c\.yaml:4: {setting}: nothing to remove: 'x{gone[1:3]}.*' is not there"):
+        read(f"'-x{gone[1:]}'")
+
+
+INTERFACES = """cluster: c
+defaults: {interfaces: {eth0: {addresses: [10.0.0.5/24, 10.0.1.5/24], routes: [
+  {to: default, via: 10.0.0.1}, {to: default, via: 10.0.0.2}, {to: 10.9.0.0/16, via: 10.0.0.3}]}}}
+nodes:
+  n1: {interfaces: {eth0: {addresses: [GONE], routes: [-default]}}}
+"""
+
+
+def test_interfaces_lose_addresses_and_routes_and_a_near_name_is_offered() -> None:
+    with pytest.raises(SpecInvalid) as caught:
+        cluster.parse(INTERFACES.replace("GONE", "-10.0.0.6/24").encode(), "c.yaml")
+    assert (
+        "c.yaml:5: interfaces.eth0.addresses: nothing to remove: '10.0.0.6/24' is not there before it; "
+        "did you mean '10.0.0.5/24'?"
+    ) in str(caught.value)
+    eth0 = cluster.parse(INTERFACES.replace("GONE", "-10.0.0.5/24").encode(), "c.yaml").expand()[0].interfaces[0]
+    assert eth0.addresses == ("10.0.1.5/24",)
+    assert [str(route.to) for route in eth0.routes] == ["10.9.0.0/16"]
