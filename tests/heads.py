@@ -64,12 +64,12 @@ class Serving:
         session: str = "",
         headers: dict[str, str] | None = None,
     ) -> Answer:
-        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=90)
         line.request(method, path, _payload(body), _keys(token, session, headers))
         return _read(line)
 
     def ask_locally(self, method: str, path: str, body: object = None) -> Answer:
-        line = http.client.HTTPConnection("head", timeout=30)
+        line = http.client.HTTPConnection("head", timeout=90)
         line.sock = socket.socket(socket.AF_UNIX)
         line.sock.connect(str(self.local))
         line.request(method, path, _payload(body))
@@ -91,7 +91,7 @@ class Serving:
         self, query: str = "", *, token: str, last: int | None = None
     ) -> Iterator[Iterator[tuple[str, int, Any]]]:
         """The stream as (event, id, data); heartbeats are left out."""
-        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=90)
         sent = {"Accept": "text/event-stream", "Authorization": f"Bearer {token}"}
         if last is not None:
             sent["Last-Event-ID"] = str(last)

@@ -36,7 +36,7 @@ def call(
     node: str,
     key: Signer,
     headers: Mapping[str, str] | None = None,
-    timeout_s: float = 30.0,
+    timeout_s: float = 90.0,
 ) -> Raw:
     """One call of `node`, asked anew for the head's era when it must be."""
     payload = body if isinstance(body, bytes) or body is None else msgspec.json.encode(body)

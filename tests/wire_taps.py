@@ -124,7 +124,7 @@ def meddling(head_port: int) -> Iterator[Meddler]:
 
 def send(port: int, method: str, path: str, headers: dict[str, str], body: bytes) -> Passed:
     """One exchange with whoever listens at `port`, the request's bytes as given."""
-    line = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    line = http.client.HTTPConnection("127.0.0.1", port, timeout=90)
     line.request(method, path, body or None, headers)
     response = line.getresponse()
     answer = response.read()

@@ -63,14 +63,17 @@ def test_killed_anywhere_while_deltas_are_made(tmp_path: Path) -> None:
         child = subprocess.Popen(publish, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
         try:
             child.wait(took_s * part)
+            took_s *= 0.8  # measured on a busier machine than it is now
         except subprocess.TimeoutExpired:
             child.send_signal(signal.SIGKILL)
             child.wait()
             killed += 1
         assert verify(store).problems == ()
     assert killed
-    time.sleep(1.0)
-    assert _processes(state) == []
+    deadline = time.monotonic() + 90
+    while left := _processes(state):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
     subprocess.run(publish, check=True, capture_output=True)
     assert len(store.names("deltas")) == 1
     assert wanted(store) == ()

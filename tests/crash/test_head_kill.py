@@ -9,6 +9,7 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,8 +17,9 @@ from sis.image.store import LocalStore
 from sis.inventory import db
 from sis.inventory.clock import now
 from sis.wire import Event
+from tests.ports import free_port
 from tests.swarm import Peer, armed, define
-from tests.vm.console_world import free_port, running
+from tests.vm.console_world import running
 
 COUNT = 16
 KILLS = 3
@@ -35,7 +37,8 @@ def test_no_acknowledged_event_is_lost(tmp_path: Path) -> None:
     for turn in range(KILLS):
         with running(tmp_path, port=port) as url:
             assert urlsplit(url).port == port
-            killer = threading.Thread(target=_kill, args=(_pid_of(tmp_path), random.Random(turn).uniform(0.5, 1.5)))
+            enough = len(acknowledged) + random.Random(turn).randint(COUNT, 20 * COUNT)
+            killer = threading.Thread(target=_kill, args=(_pid_of(tmp_path), lambda: len(acknowledged) >= enough))  # noqa: B023
             killer.start()
             asyncio.run(_tell(peers, turn, acknowledged))
             killer.join()
@@ -64,8 +67,10 @@ async def _tell(peers: list[Peer], turn: int, acknowledged: set[str]) -> None:
             group.create_task(one(peer))
 
 
-def _kill(pid: int, after_s: float) -> None:
-    time.sleep(after_s)
+def _kill(pid: int, now_is_the_time: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 90
+    while not now_is_the_time() and time.monotonic() < deadline:
+        time.sleep(0.01)
     os.kill(pid, signal.SIGKILL)
 
 

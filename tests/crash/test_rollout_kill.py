@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from sis.head import rollouts, rollouts_act
 from sis.head.renders import Renders
 from sis.inventory import db
 from sis.inventory.db import Inventory
+from tests.ports import free_port
 from tests.sim_nodes import defined, living, made_image, publish
 
 NODES = 60
@@ -37,11 +37,11 @@ def head(state: Path, port: int) -> Iterator[subprocess.Popen[str]]:
     finally:
         if child.poll() is None:
             child.terminate()
-            child.wait(30)
+            child.wait(90)
         child.stderr.close()
 
 
-def until(inventory: Inventory, number: int, good: int, timeout_s: float = 90) -> rollouts.RolloutDetail:
+def until(inventory: Inventory, number: int, good: int, timeout_s: float = 200) -> rollouts.RolloutDetail:
     deadline = time.monotonic() + timeout_s
     while True:
         found = rollouts.detail(inventory, number)
@@ -53,8 +53,7 @@ def until(inventory: Inventory, number: int, good: int, timeout_s: float = 90) -
 
 def test_killed_in_the_middle_of_a_wave_it_goes_on(tmp_path: Path) -> None:
     store = made_image(tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = int(probe.getsockname()[1])
+    port = free_port()
     with db.open(tmp_path / "state.db") as inventory:
         names = defined(inventory, NODES)
         with head(tmp_path, port) as first, living(f"http://127.0.0.1:{port}", inventory, store, names) as nodes:

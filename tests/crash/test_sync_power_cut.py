@@ -91,7 +91,7 @@ def fast() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("installed", [True, False], ids=["resync", "install"])
 def test_a_cut_anywhere_leaves_old_or_new_and_the_next_run_converges(
     installed: bool, tmp_path: Path, fast: Path
@@ -119,7 +119,7 @@ def test_a_cut_anywhere_leaves_old_or_new_and_the_next_run_converges(
     print(f"{cuts} cuts over {len(recorded.events)} events with {flushes} flushes")
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_run_that_does_not_flush_is_caught(fast: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same with every fsync taken out: were this to pass, the test above would prove nothing."""
     case = made(tmp_path, installed=True)

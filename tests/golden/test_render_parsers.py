@@ -185,7 +185,7 @@ cat /run/log
 
 def in_a_private_network(script: str, *words: str | Path) -> list[str]:
     argv = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--", "sh", "-euc", script, "sh", *words]
-    return process.run(argv, timeout_s=18).stdout.splitlines()
+    return process.run(argv, timeout_s=90).stdout.splitlines()
 
 
 @pytest.mark.root

@@ -23,7 +23,7 @@ from tests.vm.console_world import furnish
 EXAMPLES = 8
 SEED = 20260101
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,10 @@ from sis.image.commit import Committed, commit
 from sis.image.remote import HttpStore, Limits
 from sis.image.store import LocalStore
 from tests.image_trees import make_simple, noise
-from tests.store_servers import Answer, FileServer, Handler, free_port, serving
+from tests.ports import free_port
+from tests.store_servers import Answer, FileServer, Handler, serving
 
-QUICK = Limits(connect_s=2, read_s=0.4, attempts=4, backoff_s=0.005)
+QUICK = Limits(connect_s=2, read_s=1.5, attempts=4, backoff_s=0.005)
 LENGTH = 700_000
 OFFSET = 12_345
 
@@ -96,7 +97,7 @@ def status(code: int, headers: dict[str, str] | None = None) -> Answer:
 
 
 def says_nothing(handler: Handler, data: bytes) -> None:
-    time.sleep(0.8)
+    time.sleep(2.0)
     handler.reset()
 
 
@@ -104,7 +105,7 @@ def stalls(handler: Handler, data: bytes) -> None:
     body, headers, code = handler.part(data)
     handler.send(code, body[:1000], headers, length=len(body))
     handler.wfile.flush()
-    time.sleep(0.8)
+    time.sleep(2.0)
     handler.reset()
 
 

@@ -19,7 +19,8 @@ from sis.inventory.db import Inventory
 from sis.inventory.model import NewNode
 from sis.sync.model import Change
 from sis.wire import Report
-from tests.unit.test_head_run import free_port, running
+from tests.ports import free_port
+from tests.unit.test_head_run import running
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_events_are_followed_until_interrupted(inventory: Inventory, tmp_path: P
     ]
     inventory.access.arm([1])
     child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    guard = threading.Timer(15, child.kill)
+    guard = threading.Timer(120, child.kill)
     guard.start()
     try:
         assert child.stdout is not None
@@ -73,7 +74,7 @@ def test_events_are_followed_until_interrupted(inventory: Inventory, tmp_path: P
         inventory.access.arm([2])
         assert json.loads(child.stdout.readline())["node"] == "n2"
         child.send_signal(signal.SIGINT)
-        _, told = child.communicate(timeout=10)
+        _, told = child.communicate(timeout=90)
         assert (child.returncode, told) == (130, "\nsis: interrupted\n")
     finally:
         guard.cancel()
@@ -139,13 +140,13 @@ def test_a_running_head_has_its_socket_and_ends_with_listeners(tmp_path: Path) -
     port = free_port()
     local = tmp_path / "run" / "api.sock"
     with running(tmp_path, "--listen", f"127.0.0.1:{port}") as child:
-        line = http.client.HTTPConnection("head", timeout=10)
+        line = http.client.HTTPConnection("head", timeout=90)
         line.sock = socket.socket(socket.AF_UNIX)
         line.sock.connect(str(local))
         line.request("GET", "/api/v1/events", headers={"Accept": "text/event-stream"})
         assert line.getresponse().status == 200
         assert sis(tmp_path, "web", "login").output.startswith(f"http://127.0.0.1:{port}/login?code=")
         child.send_signal(signal.SIGTERM)
-        assert child.wait(10) == 0
+        assert child.wait(90) == 0
         line.close()
     assert not local.exists()

@@ -65,7 +65,7 @@ def head(tmp_path: Path) -> Iterator[Serving]:
 
 
 def get(head: Serving, path: str, source: str) -> tuple[int, str | None]:
-    line = http.client.HTTPConnection("127.0.0.1", head.port, timeout=30, source_address=(source, 0))
+    line = http.client.HTTPConnection("127.0.0.1", head.port, timeout=90, source_address=(source, 0))
     line.request("GET", path)
     response = line.getresponse()
     response.read()

@@ -63,7 +63,7 @@ def test_what_is_no_more_is_forgotten(store: LocalStore) -> None:
 
 
 def _until(maker: DeltaMaker, stream: Stream) -> tuple[str, str]:
-    for _ in range(600):
+    for _ in range(6000):
         maker.look()
         told = stream.last(kinds=["published"])
         if told:

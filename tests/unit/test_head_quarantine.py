@@ -93,7 +93,7 @@ def node_state(head: Serving) -> tuple[str, str, str]:
 
 
 def ended(head: Serving, number: int) -> rollouts.RolloutDetail:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while True:
         found = rollouts.detail(head.inventory, number)
         if found.rollout.ended:

@@ -38,11 +38,11 @@ class World:
         planned = rollouts_act.plan(self.head.state, self.inventory, renders, nodeset, Plan(**plan))  # type: ignore[arg-type]
         return rollouts_act.make(self.inventory, planned)
 
-    def ended(self, rollout: Rollout, timeout_s: float = 30) -> rollouts.RolloutDetail:
+    def ended(self, rollout: Rollout, timeout_s: float = 120) -> rollouts.RolloutDetail:
         return self.until(rollout, lambda found: found.rollout.ended is not None, timeout_s)
 
     def until(
-        self, rollout: Rollout, holds: Callable[[rollouts.RolloutDetail], bool], timeout_s: float = 30
+        self, rollout: Rollout, holds: Callable[[rollouts.RolloutDetail], bool], timeout_s: float = 120
     ) -> rollouts.RolloutDetail:
         deadline = time.monotonic() + timeout_s
         while True:
@@ -218,7 +218,7 @@ def test_drain_hooks_run_before_and_after(cluster: World, tmp_path: Path, monkey
     publish(cluster.store, 2)
     found = cluster.ended(cluster.deploy("n001"))
     assert "n001 note: is drained" in told(found)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 90
     while log.read_text().splitlines() != ["drain n001", "drain n001", "undrain n001"]:
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)

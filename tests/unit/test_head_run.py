@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,11 +20,7 @@ from sis.cli import main
 from sis.image.sign import Signer
 from sis.image.store import LocalStore
 from tests import node_calls
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+from tests.ports import free_port
 
 
 @contextmanager
@@ -43,7 +38,7 @@ def running(state: Path, *words: str, prefix: tuple[str, ...] = ()) -> Iterator[
         if child.poll() is None:
             child.send_signal(signal.SIGTERM)
             try:
-                child.wait(20)
+                child.wait(60)
             except subprocess.TimeoutExpired:
                 child.kill()
         child.wait()
@@ -56,7 +51,7 @@ def init(state: Path) -> None:
 
 
 def ask(port: int, path: str) -> int:
-    line = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    line = http.client.HTTPConnection("127.0.0.1", port, timeout=90)
     line.request("GET", path)
     status = line.getresponse().status
     line.close()
@@ -84,7 +79,7 @@ def test_it_ends_in_order_even_with_agents_waiting(tmp_path: Path, signum: signa
         waiting.start()
         time.sleep(0.5)
         child.send_signal(signum)
-        assert child.wait(10) == 0
+        assert child.wait(90) == 0
         waiting.join()
         assert answers == [204]
 
@@ -105,7 +100,7 @@ def test_one_head_a_state_and_a_port_in_use_are_told(tmp_path: Path) -> None:
         assert f"ss -ltnp 'sport = {port}'" in other.stderr
 
 
-def eventually(holds: Callable[[], bool], timeout_s: float = 10) -> bool:
+def eventually(holds: Callable[[], bool], timeout_s: float = 90) -> bool:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if holds():
@@ -157,7 +152,7 @@ def test_dnsmasq_starts_follows_the_inventory_and_ends_with_the_head(tmp_path: P
         log = tmp_path / "logs" / "dnsmasq.log"
         assert eventually(lambda: f"read {hosts}" in log.read_text())
         child.send_signal(signal.SIGTERM)
-        assert child.wait(10) == 0
+        assert child.wait(90) == 0
     assert processes_in(namespace) == []
 
 
@@ -175,7 +170,7 @@ def test_dnsmasq_comes_and_goes_as_the_inventory_says(tmp_path: Path, namespace:
         found = [pid for pid in pids_in(namespace) if Path(f"/proc/{pid}/comm").read_text() == "dnsmasq\n"]
         pid = min(found, key=int)  # the other one runs its lease script, and ends with it
         os.kill(int(pid), signal.SIGKILL)
-        assert eventually(lambda: "dnsmasq" in processes_in(namespace) and pid not in pids_in(namespace), 20)
+        assert eventually(lambda: "dnsmasq" in processes_in(namespace) and pid not in pids_in(namespace))
         subprocess.run([*sis, "netboot", "--off"], capture_output=True, check=True)
         assert eventually(lambda: "dnsmasq" not in processes_in(namespace))
         wrong = subprocess.run([*sis, "netboot", "--interface", "lo"], capture_output=True, text=True, check=False)
@@ -195,7 +190,7 @@ def test_a_dnsmasq_that_dies_ends_the_head_with_its_words(tmp_path: Path, namesp
                 os.kill(int(pid), signal.SIGKILL)
         assert child.stderr is not None
         told = child.stderr.read()
-        assert child.wait(15) == 1
+        assert child.wait(90) == 1
     assert "sis: dnsmasq failed (signal 9)" in told
     assert processes_in(namespace) == []
 

@@ -60,7 +60,7 @@ class Running:
             known = node or path.removeprefix("/api/v1/nodes/").partition("/")[0]
             told = node_calls.call(self.port, self.head_key, method, path, body, node=known, key=key, headers=headers)
             return Answer(told.status, dict(told.headers), told.body)
-        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=90)
         sent = dict(headers or {})
         payload = body if isinstance(body, bytes) or body is None else msgspec.json.encode(body)
         line.request(method, path, payload, sent)
@@ -355,7 +355,7 @@ def test_bodies_are_bounded(head: Running) -> None:
 
 
 def test_a_body_without_length_is_bounded_too(head: Running) -> None:
-    with socket.create_connection(("127.0.0.1", head.port), timeout=30) as line:
+    with socket.create_connection(("127.0.0.1", head.port), timeout=90) as line:
         line.sendall(b"POST /api/v1/hello HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         piece = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
         try:
@@ -379,7 +379,7 @@ def test_an_order_written_by_another_process_reaches_a_waiting_node(head: Runnin
     time.sleep(0.3)
     with db.open(head.state / "state.db") as elsewhere:
         (order,) = elsewhere.orders.create([head.node().id], "sync", full=True)
-    waiting.join(10)
+    waiting.join()
     assert answers[0].json == {"id": order, "kind": "sync", "full": True}
     report = wire.Report(
         kind="sync", outcome="ok", in_sync=True, image="compute", generation=1, version=head.version_id,

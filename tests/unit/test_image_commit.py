@@ -305,7 +305,7 @@ def test_two_commits_do_not_mix(store: LocalStore, tmp_path: Path) -> None:
     assert "(prune) since 20" in caught.value.message
     done: list[object] = []
     with store.writing("prune"):
-        waiting = threading.Thread(target=lambda: done.append(commit(store, "web", tree, wait_s=10)))
+        waiting = threading.Thread(target=lambda: done.append(commit(store, "web", tree, wait_s=90)))
         waiting.start()
         time.sleep(0.1)
         assert not done

@@ -5,11 +5,11 @@ from __future__ import annotations
 import socket
 import sys
 import threading
-import time
 from pathlib import Path
 
 from sis.node import health
 from sis.wire import CommandCheck, HealthChecks
+from tests.ports import free_port
 
 
 def test_all_well() -> None:
@@ -24,8 +24,7 @@ def test_all_well() -> None:
 
 
 def test_what_failed_says_why() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     program = "import sys; print('scratch is full'); sys.exit(3)"
     found = health.run(
         HealthChecks(
@@ -49,11 +48,9 @@ def test_what_failed_says_why() -> None:
 def test_what_comes_up_late_is_waited_for(tmp_path: Path) -> None:
     sign = tmp_path / "up"
     threading.Timer(0.3, sign.touch).start()
-    checks = HealthChecks(commands=(CommandCheck(run=("test", "-e", str(sign))),), timeout_s=20)
-    started = time.monotonic()
+    checks = HealthChecks(commands=(CommandCheck(run=("test", "-e", str(sign))),), timeout_s=120)
     (found,) = health.run(checks, again_after_s=0.1)
     assert found.ok
-    assert time.monotonic() - started < 20
 
 
 def test_the_output_is_bounded() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import sys
 import time
 import urllib.request
@@ -26,6 +25,7 @@ from sis.inventory.names import fold
 from sis.sync.model import Change, Totals
 from sis.system import process
 from sis.wire import Event, Outcome, Report, Stage
+from tests.ports import free_port
 
 SIS = Path(sys.executable).parent / "sis"
 COUNT = 24
@@ -80,11 +80,6 @@ def answers(port: int) -> bool:
     with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/health", timeout=2):
         return True
     return False
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def furnish(state: Path) -> None:

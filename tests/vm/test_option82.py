@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from sis.netboot import ports, tftp
 from sis.netboot.dnsmasq import BootNetwork
 
-HEAD, NODE = "sis-o82-head", "sis-o82-node"
+HEAD, NODE = (f"sis-o82-{which}-{os.getpid()}" for which in ("head", "node"))
 
 
 @pytest.fixture
@@ -32,6 +33,13 @@ def wire() -> Iterator[None]:
             subprocess.run(["ip", "netns", "del", namespace], check=False)
 
 
+def until(holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 90
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 @pytest.mark.root
 @pytest.mark.usefixtures("wire")
 def test_the_port_of_a_leased_machine_is_known(tmp_path: Path) -> None:
@@ -42,7 +50,7 @@ def test_the_port_of_a_leased_machine_is_known(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(["ip", "netns", "exec", HEAD, *argv], stderr=log)
         try:
-            time.sleep(0.5)
+            until(lambda: "DHCP" in (tmp_path / "log").read_text())
             client = [
                 "busybox",
                 "udhcpc",
@@ -52,7 +60,7 @@ def test_the_port_of_a_leased_machine_is_known(tmp_path: Path) -> None:
                 "-n",
                 "-q",
                 "-t",
-                "4",
+                "12",
                 "-T",
                 "5",
                 "-s",
@@ -60,12 +68,10 @@ def test_the_port_of_a_leased_machine_is_known(tmp_path: Path) -> None:
                 "-x",
                 option,
             ]
-            subprocess.run(["ip", "netns", "exec", NODE, *client], check=True, timeout=60)
-            deadline = time.monotonic() + 10
-            while not ports.seen(tmp_path / "run" / ports.FOLDER) and time.monotonic() < deadline:
-                time.sleep(0.1)
+            subprocess.run(["ip", "netns", "exec", NODE, *client], check=True, timeout=120)
+            until(lambda: ports.seen(tmp_path / "run" / ports.FOLDER))
         finally:
             server.terminate()
-            server.wait(10)
+            server.wait(60)
     (told,) = ports.seen(tmp_path / "run" / ports.FOLDER).values()
     assert told == {"switch": "sw1", "port": "Eth1/3"}
