@@ -39,6 +39,7 @@ class SimNode:
     heavy: set[int] = field(default_factory=set)
     hangs: bool = False
     up: bool = True
+    away: bool = False
     generation: int = 1
     version: str = ""
     boot_id: str = field(default_factory=lambda: str(uuid.uuid4()))
@@ -48,7 +49,8 @@ class SimNode:
 
     def live(self, stop: threading.Event) -> None:
         while not stop.is_set():
-            if not self.up:
+            self.away = not self.up
+            if self.away:
                 stop.wait(0.05)
                 continue
             try:

@@ -196,7 +196,8 @@ def test_pause_begins_no_more_and_abort_leaves_the_rest_as_it_is(cluster: World)
 def test_a_newer_rollout_takes_nodes_over(cluster: World) -> None:
     publish(cluster.store, 2)
     cluster.nodes["n001"].up = False
-    time.sleep(1.2)
+    while not cluster.nodes["n001"].away:
+        time.sleep(0.05)
     first = cluster.deploy()
     second = cluster.deploy("n001")
     older = cluster.ended(first)

@@ -51,7 +51,7 @@ class ByCommand:
         (story.specs / "compute.yaml").write_text(story.spec(packages=["tree"], motd="golden, first edition"))
 
     def build(self, story: Story) -> None:
-        story.sis("image", "build", "compute", timeout_s=1200)
+        story.sis("image", "build", "compute", timeout_s=2400)
 
     def publish(self, story: Story) -> None:
         story.sis("image", "publish", "compute@1", "stable")

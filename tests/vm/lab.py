@@ -218,7 +218,7 @@ class Node:
         self._monitor_path.unlink(missing_ok=True)
         log = self.lab.folder / f"{self.name}.qemu.log"
         self._machine = process.start(self.lab.command(self._argv()), output=log)
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 90
         while not self._answers():
             if self._machine.poll() is not None or time.monotonic() > deadline:
                 self.power_cut()
@@ -305,7 +305,7 @@ class Node:
         if not self.running:
             raise SisError(f"{self.name} is off")
         with socket.socket(socket.AF_UNIX) as monitor:
-            monitor.settimeout(10)
+            monitor.settimeout(60)
             monitor.connect(str(self._monitor_path))
             with monitor.makefile("rwb") as talk:
                 talk.readline()
@@ -417,7 +417,7 @@ def _checksum_in_software(interface: str) -> None:
 def _end_namespace(name: str) -> None:
     if not (_NETNS / name).exists():
         return
-    for signum, wait_s in ((signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0)):
+    for signum, wait_s in ((signal.SIGTERM, 2.0), (signal.SIGKILL, 30.0)):
         for pid in _pids(name):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signum)

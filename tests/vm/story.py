@@ -30,7 +30,7 @@ HEAD_PORT = 8700
 DISK_BYTES = 4 << 30
 BIG = "/opt/data/big.bin"
 BIG_BYTES = 100_000_000
-INSTALL_TIMEOUT_S = 600.0
+INSTALL_TIMEOUT_S = 1500.0
 HEALTH = '{"units": ["ssh"], "ports": ["22"], "commands": [{"run": ["test", "-d", "/opt/data"]}]}'
 LOOK_EVERY_S = 3.0
 """Each look is a `sis status`, on the same two cores as the machines."""
@@ -93,7 +93,7 @@ class Story:
             raise StoryFailed(promise + (f"\n{evidence}" if evidence else ""))
         self.tell(f"  ✓ {promise}")
 
-    def sis(self, *words: str, accept: Sequence[int] = (0,), timeout_s: float = 900, show: bool = True) -> str:
+    def sis(self, *words: str, accept: Sequence[int] = (0,), timeout_s: float = 1500, show: bool = True) -> str:
         """Type a `sis` command; its standard output."""
         done = self._type(
             [str(BIN / "sis"), "--state", str(self.state), *words], ["sis", *words], accept, timeout_s, show
@@ -201,7 +201,7 @@ scripts:
             output=self.folder / "head.log",
             env=self.environment,
         )  # fmt: skip
-        self._until(self._head_answers, 30, "the head answers")
+        self._until(self._head_answers, 120, "the head answers")
 
     def stop_head(self) -> None:
         process.stop(self.head)
@@ -229,7 +229,7 @@ scripts:
         with self.step(
             "n001 drifts: content, a deletion, an addition, mode, owner, capability, link, hard link, 20 edits"
         ):
-            self.on_node("n001", DRIFT, timeout_s=180)
+            self.on_node("n001", DRIFT)
 
     def find_out(self) -> None:
         with self.step("sis sync n001 -n: what would change, itemised"):
@@ -249,7 +249,7 @@ scripts:
                 row.bytes_moved < BIG_BYTES // 10,
                 f"only {row.bytes_moved / 1e6:.2f} MB moved, of which 20 edits in a 100 MB file",
             )
-            self.on_node("n001", "sis-node check --full", timeout_s=300)
+            self.on_node("n001", "sis-node check --full")
             self.expect(True, "sis-node check --full on n001 agrees: every byte")
             self.expect(
                 self.on_node("n001", "cat /opt/data/two").strip() == "a file with two names",
@@ -261,7 +261,7 @@ scripts:
     def build_second(self) -> None:
         with self.step("compute@2: a package more, a package less, a config edit"):
             (self.specs / "compute.yaml").write_text(self.spec(packages=["bc"], motd="golden, second edition"))
-            self.sis("image", "build", "compute", timeout_s=1200)
+            self.sis("image", "build", "compute", timeout_s=2400)
             self.sis("image", "diff", "compute@1", "compute@2", accept=(4,))
 
     def upgrade(self) -> None:
@@ -310,7 +310,7 @@ scripts:
             "independent proof: the nodes off, their disks against the image tree, by rsync -aHAXnic --delete"
         ):
             for node in self.machines():
-                node.power_off(120)
+                node.power_off(400)
                 strangers = compare_by_rsync(self.folder / "tree-1", node.disks[0], self.layer_paths(node.name))
                 self.expect(
                     not strangers,
@@ -323,10 +323,10 @@ scripts:
     def machines(self) -> list[Node]:
         return list(self.the_lab().nodes.values())
 
-    def on_node(self, name: str, script: str, timeout_s: float = 120) -> str:
+    def on_node(self, name: str, script: str, timeout_s: float = 600) -> str:
         """Run a shell script on an installed node over ssh, as root."""
         address = next(row["address"] for row in self.sis_data("node", "list") if row["name"] == name)
-        options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ConnectTimeout=20", "LogLevel=ERROR")
+        options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ConnectTimeout=120", "LogLevel=ERROR")
         argv = [
             "ssh",
             "-i",
@@ -383,7 +383,7 @@ scripts:
         with (
             inside(self.the_lab().namespace),
             contextlib.suppress(OSError),
-            socket.create_connection((self.the_lab().address, HEAD_PORT), timeout=2),
+            socket.create_connection((self.the_lab().address, HEAD_PORT), timeout=10),
         ):
             return True
         return False
@@ -434,7 +434,7 @@ def compare_by_rsync(tree: Path, disk: Path, layer: set[str]) -> list[str]:
         process.run(["mount", "-o", "ro,noload", loop, str(mount)])
         try:
             said = process.run(
-                ["rsync", "-aHAXnic", "--delete", "--out-format=%i /%n%L", f"{tree}/", f"{mount}/"], timeout_s=300
+                ["rsync", "-aHAXnic", "--delete", "--out-format=%i /%n%L", f"{tree}/", f"{mount}/"], timeout_s=900
             ).stdout
         finally:
             process.run(["umount", str(mount)])

@@ -14,9 +14,9 @@ from sis.system import process
 from tests.disks import image, layout, nothing_left_behind, plan_for
 from tests.vm.lab import Firmware, Lab
 
-pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.timeout(600)]
 
-BOOT_S = 90.0
+BOOT_S = 300.0
 INIT = """\
 #!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
@@ -81,4 +81,4 @@ def test_boots(firmware: Firmware, root: str, boot_files: Path, tmp_path: Path) 
         node.power_on()
         booted = node.wait_console(r"BOOTED-OK (.*)", BOOT_S)
         assert "root=PARTLABEL=sis-root ro quiet console=tty0 console=ttyS0,115200" in booted[1]
-        node.wait_off(20)
+        node.wait_off(120)

@@ -22,7 +22,7 @@ from sis.image.store import LocalStore
 from sis.spec import imagespec, search
 from sis.spec.imagespec import ImageSpec
 
-pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.timeout(1800)]
 
 _SPEC = """
 image: small
@@ -215,7 +215,7 @@ def _running_in(trees: Path) -> list[str]:
     return found
 
 
-def _wait_for(condition: object, timeout_s: float = 120.0) -> None:
+def _wait_for(condition: object, timeout_s: float = 600.0) -> None:
     deadline = time.monotonic() + timeout_s
     assert callable(condition)
     while not condition():

@@ -21,7 +21,7 @@ from sis.system.process import Completed
 from tests.golden.render_cases import cases
 from tests.golden.test_render_parsers import assert_bridged
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(900), pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
 GOOD = {case.name: case for case in cases() if not case.is_error()}
 PACKAGES = "network-manager,netplan.io,ifupdown,openssh-server,chrony,sudo,nfs-kernel-server,kmod,systemd"
@@ -38,7 +38,7 @@ def tree() -> Path:
         CACHE.mkdir(parents=True, exist_ok=True)
         bare = [f"--dpkgopt=path-exclude=/usr/share/{what}/*" for what in ("doc", "man", "locale")]
         lean = ["--variant=minbase", '--aptopt=APT::Install-Recommends "false"', *bare]
-        process.run(["mmdebstrap", *lean, f"--include={PACKAGES}", "bookworm", new], timeout_s=280)
+        process.run(["mmdebstrap", *lean, f"--include={PACKAGES}", "bookworm", new], timeout_s=800)
         new.rename(made)
     return made
 
@@ -61,7 +61,7 @@ class Machine:
                 os.chown(place, file.uid, file.gid)
 
     def run(self, *argv: str, stdin: str | None = None, check: bool = True) -> Completed:
-        return inside.run(self.tree, argv, stdin=stdin, check=check, timeout_s=60)
+        return inside.run(self.tree, argv, stdin=stdin, check=check, timeout_s=300)
 
     def clean(self) -> None:
         for place in self._laid:

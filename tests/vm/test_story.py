@@ -24,7 +24,7 @@ def story(tmp_path: Path, screens: Path) -> Iterator[Story]:
     assert leftovers() == []
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3600)
 def test_from_the_wizard_to_the_proof_with_a_power_cut_and_a_head_restart(story: Story) -> None:
     story.whole(during=trouble)
 
@@ -53,4 +53,4 @@ def wait_for_pulling(story: Story, name: str, *, percent: int) -> None:
             "%" in event and share.isdigit() and int(share) >= percent
         )
 
-    story.follow(far_enough, 400)
+    story.follow(far_enough, 1200)

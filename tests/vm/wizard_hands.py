@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from tests.vm.story import Story
 
 SEARCH_TIMEOUT_S = 300.0
-BUILD_TIMEOUT_S = 1200.0
-NETBOOT_TIMEOUT_S = 300.0
+BUILD_TIMEOUT_S = 2400.0
+NETBOOT_TIMEOUT_S = 900.0
 
 
 class ByBrowser:
