@@ -30,6 +30,7 @@ SEALED = "application/vnd.sis.sealed"
 _REQUEST = b"sis request 1\n"
 _ANSWER = b"sis answer 1\n"
 _KEY = b"sis answer key 1\n"
+_LETTER = b"sis letter key 1\n"
 _SHARE_BYTES = 32
 _NONCE = bytes(12)
 """Each key encrypts one answer only, so its nonce need not differ."""
@@ -106,8 +107,9 @@ class Question:
         from cryptography.exceptions import InvalidTag
 
         try:
-            secret = self._secret.exchange(_x25519().X25519PublicKey.from_public_bytes(body[:_SHARE_BYTES]))
-            return _cipher(secret, asked, body[:_SHARE_BYTES]).decrypt(_NONCE, body[_SHARE_BYTES:], None)
+            share = body[:_SHARE_BYTES]
+            secret = self._secret.exchange(_x25519().X25519PublicKey.from_public_bytes(share))
+            return _cipher(secret, _answer_context(asked, share)).decrypt(_NONCE, body[_SHARE_BYTES:], None)
         except (InvalidTag, ValueError) as error:
             raise Refused(f"the answer to {asked.method} {asked.target} cannot be opened") from error
 
@@ -133,8 +135,46 @@ def answered(signer: Signer, asked: Asked, status: int, content: bytes) -> Answe
         except ValueError as error:
             raise Refused("the request's share is not a key") from error
         share = own.public_key().public_bytes_raw()
-        sealed = share + _cipher(secret, asked, share).encrypt(_NONCE, content, None)
+        sealed = share + _cipher(secret, _answer_context(asked, share)).encrypt(_NONCE, content, None)
     return Answer(signer.sign(_said(asked, status, sealed), domain=_ANSWER).hex(), sealed)
+
+
+class Letterbox:
+    """Opens what nodes send for this head's eyes only. Its key ends with the process: no letter outlives its report."""
+
+    def __init__(self) -> None:
+        self._secret = _x25519().X25519PrivateKey.generate()
+        self._share = self._secret.public_key().public_bytes_raw()
+
+    @property
+    def share(self) -> str:
+        """What letters are sealed to, in hex. Nodes believe it because it comes in a signed answer."""
+        return str(self._share.hex())
+
+    def open(self, node: str, letter: bytes) -> bytes | None:
+        """A letter's content; None when it was sealed to another key, for another node's name, or is no letter."""
+        from cryptography.exceptions import InvalidTag
+
+        share = letter[:_SHARE_BYTES]
+        try:
+            secret = self._secret.exchange(_x25519().X25519PublicKey.from_public_bytes(share))
+            cipher = _cipher(secret, _letter_context(node, share, self._share))
+            return cipher.decrypt(_NONCE, letter[_SHARE_BYTES:], None)
+        except (InvalidTag, ValueError):
+            return None
+
+
+def letter(share: str, node: str, content: bytes) -> bytes:
+    """`content` sealed to a head's letterbox by a key made for this letter only. Raises Refused for what is no key."""
+    own = _x25519().X25519PrivateKey.generate()
+    try:
+        theirs = bytes.fromhex(share)
+        secret = own.exchange(_x25519().X25519PublicKey.from_public_bytes(theirs))
+    except ValueError as error:
+        raise Refused("the head's letterbox is not a key") from error
+    mine = own.public_key().public_bytes_raw()
+    sealed: bytes = mine + _cipher(secret, _letter_context(node, mine, theirs)).encrypt(_NONCE, content, None)
+    return sealed
 
 
 def digest_of(body: bytes) -> str:
@@ -145,12 +185,20 @@ def _said(asked: Asked, status: int, body: bytes) -> bytes:
     return b"\n".join((hashlib.sha256(asked.claim).digest(), str(status).encode(), body))
 
 
-def _cipher(secret: bytes, asked: Asked, head_share: bytes) -> ChaCha20Poly1305:
+def _answer_context(asked: Asked, head_share: bytes) -> bytes:
+    return _KEY + hashlib.sha256(asked.claim).digest() + head_share
+
+
+def _letter_context(node: str, node_share: bytes, head_share: bytes) -> bytes:
+    name = hashlib.sha256(node.encode("utf-8", "surrogateescape")).digest()
+    return _LETTER + name + node_share + head_share
+
+
+def _cipher(secret: bytes, context: bytes) -> ChaCha20Poly1305:
     from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-    context = _KEY + hashlib.sha256(asked.claim).digest() + head_share
     return ChaCha20Poly1305(HKDF(algorithm=SHA256(), length=32, salt=None, info=context).derive(secret))
 
 

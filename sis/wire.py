@@ -95,13 +95,24 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
     timezone: str = "UTC"
     set_aside: str = ""
     """Why the node is in maintenance: it changes nothing unasked then."""
+    letterbox: str = ""
+    """The key (hex X25519) that a report's `diffs` are sealed to; "" for a head that takes none."""
+
+
+class FileDiff(msgspec.Struct, frozen=True, kw_only=True):
+    """How a drifted file of a node differs from what it is to hold: a unified diff, or `why` none is told."""
+
+    path: str
+    text: str = ""
+    why: str = ""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The end of an install, a resync, a check or a staging. `changes` are what was found (check) or done (sync).
 
     `boot_id` is the kernel's id of the boot the node was in: two reports with different ones have a reboot between.
-    `reboot_why` says in a few words each what the node runs that is not what it is held to any more.
+    `reboot_why` says in a few words each what the node runs that is not what it is held to any more. `diffs` of a check
+    are `FileDiff`s as JSON, sealed to the head's letterbox: what a report says else can be read by who listens.
     """
 
     kind: Literal["install", "sync", "check", "stage"]
@@ -122,6 +133,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     order: int | None = None
     health: tuple[HealthResult, ...] = ()
     boot_id: str = ""
+    diffs: bytes = b""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

@@ -92,6 +92,7 @@ class Calls:
         self._access = access
         self._signer = functools.cache(signer)
         self.eras = Eras()
+        self.letterbox = sealed.Letterbox()
         self.room = CapacityLimiter(THREADS)
         """Of the inventory, for what nodes say: a storm of them leaves the others' threads alone."""
 

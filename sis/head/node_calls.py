@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 HELLO_LIMIT_BYTES = 1 << 20
 EVENTS_LIMIT_BYTES = 4 << 20
 REPORT_LIMIT_BYTES = 8 << 20
+DIFFS_LIMIT_BYTES = 512 << 10
 LONGEST_WAIT_S = 60
 
 
@@ -73,7 +74,8 @@ def _beginning(app: FastAPI, head: Head) -> None:
 
         def compose() -> Response:
             held = head.renders.desired(head.inventory.nodes.get(call.caller.name), head_address=address)
-            return head.calls.answer(call.asked, msgspec.json.encode(held))
+            addressed = msgspec.structs.replace(held, letterbox=head.calls.letterbox.share)
+            return head.calls.answer(call.asked, msgspec.json.encode(addressed))
 
         return await to_thread.run_sync(compose)
 
@@ -93,9 +95,23 @@ def _telling(app: FastAPI, head: Head) -> None:
         """The end of an install, a resync or a check. The same report sent twice counts once."""
         call = await head.calls.opened(request, node)
         told = await head.calls.body(call, request, wire.Report, REPORT_LIMIT_BYTES)
-        history = head.inventory.history
-        await to_thread.run_sync(history.record_report, call.caller.node_id, told, limiter=head.calls.room)
+
+        def keep() -> None:
+            diffs = _diffs_in(head.calls.letterbox.open(call.asked.node, told.diffs) if told.diffs else None)
+            head.inventory.history.record_report(call.caller.node_id, told, diffs)
+
+        await to_thread.run_sync(keep, limiter=head.calls.room)
         return head.calls.answer(call.asked)
+
+
+def _diffs_in(content: bytes | None) -> tuple[wire.FileDiff, ...]:
+    """The diffs of a letter; none of one that cannot be opened or read, or says too much: the report counts without."""
+    if content is None or len(content) > DIFFS_LIMIT_BYTES:
+        return ()
+    try:
+        return msgspec.json.decode(content, type=tuple[wire.FileDiff, ...])
+    except msgspec.MsgspecError:
+        return ()
 
 
 async def _next_order(head: Head, request: Request, node_id: int, wait_s: float) -> wire.Order | None:

@@ -6,14 +6,14 @@ import functools
 
 from sis.image.model import HOLE, Entry, Manifest, Version
 from sis.image.packs import decode
-from sis.image.store import DocumentStore
+from sis.image.store import Store
 from sis.image.tables import chunk_locations
 
 
 class Contents:
     """Reads files of one version. What it knows of the packs takes some 200 bytes a chunk: let it go when done."""
 
-    def __init__(self, store: DocumentStore, version: Version, manifest: Manifest) -> None:
+    def __init__(self, store: Store, version: Version, manifest: Manifest) -> None:
         self._store = store
         self._table = store.table(version.table)
         self._locations = chunk_locations(manifest, self._table)

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection, Engine
 from sis.errors import Locked, NoSpace, NotFound, SisError, Unreachable, UsageFault
 from sis.inventory.schema import metadata
 
-HEAD_REVISION = "0007"
+HEAD_REVISION = "0008"
 """The newest migration; a test holds it to `migrations/versions`."""
 
 BUSY_TIMEOUT_S = 30.0

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from sis.inventory import schema
 from sis.inventory.clock import now
 from sis.inventory.database import Database
+from sis.inventory.drift import put_diffs
 from sis.inventory.facts import FactsChange, facts_changes, put_facts
 from sis.inventory.model import NodeState, StoredEvent, StoredReport
 from sis.inventory.nodes import state_of
@@ -20,7 +21,7 @@ from sis.inventory.rollout import Held
 from sis.inventory.rollouts import note_good
 from sis.inventory.state import Happening, after_event, after_happening, after_report, quarantined
 from sis.inventory.stream import append, count, row, state_rows
-from sis.wire import Event, Report
+from sis.wire import Event, FileDiff, Report
 
 INSTALL_TRIES = 3
 """Failed installs in a row after which a node is quarantined: it is looked at, not looped."""
@@ -45,12 +46,13 @@ class History:
             append(connection, told)
             count(connection, Counter(f"events_{event.outcome}" for event in events))
 
-    def record_report(self, node_id: int, report: Report) -> int:
+    def record_report(self, node_id: int, report: Report, diffs: Sequence[FileDiff] = ()) -> int:
         """Append a report and all that follows from it; the same report sent twice is one. Returns its id.
 
         An install that went well disarms the node; a failed one leaves it armed, so that the next network boot goes
         on, up to INSTALL_TRIES times: then the node is quarantined. In-sync and healthy, its version becomes the one it
-        was last good at. The order the report answers is done.
+        was last good at. The order the report answers is done. `diffs` tell what a check found in drifted files: kept
+        until the next sync or check.
         """
         received = now()
         table = schema.reports
@@ -70,6 +72,8 @@ class History:
             put_state(connection, node_id, after)
             told = [_report_row(node_id, report, report_id, received), *state_rows(node_id, before, after, received)]
             count(connection, _counted(report))
+            if report.outcome == "ok" and report.kind != "stage":
+                put_diffs(connection, node_id, diffs, received)
             if is_good(report):
                 note_good(connection, node_id, Held(report.image, report.generation, report.version), received)
             if report.order is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,9 @@ import sqlalchemy as sa
 
 from sis.inventory import schema
 from sis.inventory.database import Database
+from sis.inventory.drift import diffs_of
 from sis.inventory.names import natural_key
-from sis.wire import State
+from sis.wire import FileDiff, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,11 @@ class Overview:
         )
         with self._database.read() as connection:
             return {row.name: tuple(row.changes) for row in connection.execute(query)}
+
+    def diffs(self, names: Collection[str] | None = None) -> dict[str, tuple[FileDiff, ...]]:
+        """What drifted files hold on these nodes (on all), as their last checks told it."""
+        with self._database.read() as connection:
+            return diffs_of(connection, names)
 
     def last_reports(self) -> dict[str, str]:
         """When each node that ever reported did so last, by the head's clock."""

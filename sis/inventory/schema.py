@@ -227,6 +227,15 @@ reports = Table(
     sqlite_autoincrement=True,
 )
 
+drift_diffs = Table(
+    "drift_diffs",
+    metadata,
+    _one_per_node(),
+    Column("received", String(32), nullable=False),
+    Column("data", JSON, nullable=False),
+)
+"""What drifted files hold on a node, as its last check told it; gone with its next sync."""
+
 orders = Table(
     "orders",
     metadata,

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from sis.sync.model import Outcome
-from sis.wire import Desired, HealthResult, Report
+from sis.wire import Desired, FileDiff, HealthResult, Report
 
 CHANGES_LIMIT = 2000
 """Itemised changes a report carries; the rest is only counted."""
@@ -25,8 +27,12 @@ def of_outcome(
     order: int | None = None,
     health: tuple[HealthResult, ...] = (),
     reboot_why: Sequence[str] = (),
+    diffs: Sequence[FileDiff] = (),
 ) -> Report:
-    """A story that went well; what was only staged is not in-sync yet. `reboot_why`: what a reboot is due for."""
+    """A story that went well; what was only staged is not in-sync yet. `reboot_why`: what a reboot is due for.
+
+    `diffs` are sealed to the letterbox of the head, and left out where it has none.
+    """
     return Report(
         kind=kind,
         outcome="ok",
@@ -44,6 +50,7 @@ def of_outcome(
         order=order,
         health=health,
         boot_id=boot_id(),
+        diffs=_sealed(desired, diffs),
     )
 
 
@@ -72,6 +79,14 @@ def of_failure(
         order=order,
         boot_id=boot_id(),
     )
+
+
+def _sealed(desired: Desired, diffs: Sequence[FileDiff]) -> bytes:
+    if not diffs or not desired.letterbox:
+        return b""
+    from sis import sealed
+
+    return sealed.letter(desired.letterbox, desired.node, msgspec.json.encode(diffs))
 
 
 def boot_id() -> str:

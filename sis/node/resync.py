@@ -19,7 +19,7 @@ from sis.node.held import Held, held_to
 from sis.node.progress import Teller, log_of, now, reason_of
 from sis.node.triggers import triggers
 from sis.sync.model import Outcome
-from sis.wire import Desired, HealthChecks, HealthResult, Report
+from sis.wire import Desired, FileDiff, HealthChecks, HealthResult, Report
 
 STATE = Path("/var/lib/sis-node")
 Kind = Literal["sync", "check", "stage"]
@@ -67,6 +67,7 @@ def resync(
             order=order,
             health=found,
             reboot_why=due,
+            diffs=_diffs(root, held, outcome) if kind == "check" else (),
         )
         with teller.stage("report"):
             head.send_report(report)
@@ -119,6 +120,15 @@ def _stage(root: Path, held: Held, teller: Teller) -> Outcome:
     if not outcome.in_sync:
         at_boot.keep(STATE, held.desired)
     return outcome
+
+
+def _diffs(root: Path, held: Held, outcome: Outcome) -> tuple[FileDiff, ...]:
+    """What drifted files hold, where the head wants to know."""
+    if not outcome.changes or not held.desired.letterbox:
+        return ()
+    from sis.node import drifted
+
+    return drifted.diffs(root, held, outcome)
 
 
 def _health(desired: Desired, teller: Teller) -> tuple[HealthResult, ...]:

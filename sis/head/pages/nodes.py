@@ -44,6 +44,7 @@ def add_routes(app: FastAPI, head: Head, console: Console) -> None:
                 "stages": timeline.stages(inventory.history.events(name, limit=EVENTS_SHOWN)),
                 "reports": inventory.history.reports(name, 10),
                 "drift": fold_changes({name: drift[:CHANGES_SHOWN]}) if drift else (),
+                "diffs": inventory.overview.diffs([name]).get(name, ()) if drift else (),
                 "layer": layer_of(head, found),
                 "origins": _origins(head, found),
                 "changes": inventory.changes.last(20, node=name),
@@ -66,6 +67,7 @@ def add_routes(app: FastAPI, head: Head, console: Console) -> None:
                 "node": found,
                 "view": view,
                 "drift": [each for each in drift if each["path"] == path],
+                "diffs": [each for each in inventory.overview.diffs([name]).get(name, ()) if each.path == path],
             }
 
         return await console.show(request, "node_file.html", work)
