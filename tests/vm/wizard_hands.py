@@ -42,7 +42,7 @@ class ByBrowser:
             page.open(login)
             page.open("/wizard")
             self._keep("way")
-            page.follow("main a[href^='/wizard/preflight']")
+            page.follow("main a[href^='/wizard/preflight']", "0. Preflight")
             self._expect("Nothing is missing")
             self._keep("preflight")
             self._onward("Packages")
