@@ -54,9 +54,10 @@ class World:
 
 
 @contextmanager
-def world(folder: Path, count: int = 6, generations: int = 2) -> Iterator[World]:
+def world(folder: Path, count: int = 6, generations: int = 2, place: str | Path | None = None) -> Iterator[World]:
+    """Nodes of a served head; its inventory is at `place`, a SQLite file in `folder` unless said otherwise."""
     store = made_image(folder, generations)
-    with db.open(folder / "state.db") as inventory:
+    with db.open(place or folder / "state.db") as inventory:
         names = defined(inventory, count)
         with (
             serving(folder, inventory) as head,
@@ -71,6 +72,13 @@ def cluster(tmp_path: Path) -> Iterator[World]:
         yield made
 
 
+@pytest.fixture
+def anywhere(tmp_path: Path, place: str | Path) -> Iterator[World]:
+    """The same on both databases: for the main ways a rollout goes."""
+    with world(tmp_path, place=place) as made:
+        yield made
+
+
 def steps(found: rollouts.RolloutDetail) -> dict[str, str]:
     return {node.node: node.step for node in found.nodes}
 
@@ -79,40 +87,40 @@ def told(found: rollouts.RolloutDetail) -> list[str]:
     return [f"{row.node or row.what} {row.outcome}: {row.text}" for row in found.told]
 
 
-def test_waves_one_after_the_other_until_all_are_good(cluster: World) -> None:
-    publish(cluster.store, 2)
-    found = cluster.ended(cluster.deploy(canary="1", then=("50%",)))
+def test_waves_one_after_the_other_until_all_are_good(anywhere: World) -> None:
+    publish(anywhere.store, 2)
+    found = anywhere.ended(anywhere.deploy(canary="1", then=("50%",)))
     assert found.rollout.state == "done"
     assert [(wave.nodes, wave.state) for wave in found.waves] == [
         ("n001", "done"), ("n[002-004]", "done"), ("n[005-006]", "done"),
     ]  # fmt: skip
     assert set(steps(found).values()) == {"good"}
     assert found.rollout.bytes == 6 * BYTES_A_SYNC
-    assert {node.generation for node in cluster.nodes.values()} == {2}
+    assert {node.generation for node in anywhere.nodes.values()} == {2}
     lines = told(found)
     assert lines[0] == "rollout start: n[001-006]: 6 nodes in 3 waves (1, 3, 2)"
     assert lines[1] == "wave 1 start: n001 (1 of 3)"
     assert lines.index("n001 ok: in-sync and healthy at compute@2") < lines.index("wave 1 ok: 1 good")
     assert lines.index("wave 1 ok: 1 good") < lines.index("n002 start: compute@2")
     assert lines[-1] == "rollout ok: 6 good"
-    assert cluster.inventory.rollouts.holds() == {}
+    assert anywhere.inventory.rollouts.holds() == {}
 
 
-def test_a_failed_canary_stops_it_and_goes_back(cluster: World) -> None:
-    publish(cluster.store, 2)
-    cluster.nodes["n001"].sick = {2}
-    found = cluster.ended(cluster.deploy(canary="1", then=("50%",), max_fail="50%"))
+def test_a_failed_canary_stops_it_and_goes_back(anywhere: World) -> None:
+    publish(anywhere.store, 2)
+    anywhere.nodes["n001"].sick = {2}
+    found = anywhere.ended(anywhere.deploy(canary="1", then=("50%",), max_fail="50%"))
     assert found.rollout.state == "stopped"
     assert found.rollout.reason == "canary n001 failed: unit slurmd: inactive"
     assert steps(found)["n001"] == "returned"
     assert {steps(found)[name] for name in list(steps(found))[1:]} == {"waiting"}
-    assert cluster.nodes["n001"].generation == 1
+    assert anywhere.nodes["n001"].generation == 1
     assert "n001 ok: is back at compute@1: unit slurmd: inactive" in told(found)
     # The channel says 2; the nodes are held to what they had, so no nightly resync brings it to them.
-    node = cluster.inventory.nodes.get("n004")
+    node = anywhere.inventory.nodes.get("n004")
     assert node.hold is not None
     assert node.hold.held.name == "compute@1"
-    assert Renders(cluster.head.state, cluster.inventory).image(node).generation == 1
+    assert Renders(anywhere.head.state, anywhere.inventory).image(node).generation == 1
 
 
 def test_failures_are_borne_up_to_the_limit(cluster: World) -> None:
@@ -125,41 +133,41 @@ def test_failures_are_borne_up_to_the_limit(cluster: World) -> None:
     assert [group.reason for group in found.groups if group.step == "failed"] == ["no space left"]
 
 
-def test_too_many_failures_stop_it_resume_tries_again(cluster: World) -> None:
-    publish(cluster.store, 2)
+def test_too_many_failures_stop_it_resume_tries_again(anywhere: World) -> None:
+    publish(anywhere.store, 2)
     for name in ("n001", "n002"):
-        cluster.nodes[name].broken = {2}
-    made = cluster.deploy(then=("3", "3"), max_fail="1")
-    found = cluster.ended(made)
+        anywhere.nodes[name].broken = {2}
+    made = anywhere.deploy(then=("3", "3"), max_fail="1")
+    found = anywhere.ended(made)
     assert found.rollout.state == "stopped"
     assert found.rollout.reason == "2 failed (n[001-002]), 1 of 6 nodes may"
     assert steps(found)["n001"] == "returned"
-    for node in cluster.nodes.values():
+    for node in anywhere.nodes.values():
         node.broken = set()
-    rollouts_act.resume(cluster.inventory, made.id)
-    found = cluster.until(made, lambda each: each.rollout.state == "done")
+    rollouts_act.resume(anywhere.inventory, made.id)
+    found = anywhere.until(made, lambda each: each.rollout.state == "done")
     assert set(steps(found).values()) == {"good"}
 
 
-def test_nodes_reboot_when_it_is_needed_and_count_only_after(cluster: World) -> None:
-    publish(cluster.store, 2)
-    for node in cluster.nodes.values():
+def test_nodes_reboot_when_it_is_needed_and_count_only_after(anywhere: World) -> None:
+    publish(anywhere.store, 2)
+    for node in anywhere.nodes.values():
         node.heavy = {2}
-    cluster.nodes["n002"].sick = set()
-    found = cluster.ended(cluster.deploy("n[001-002]"))
+    anywhere.nodes["n002"].sick = set()
+    found = anywhere.ended(anywhere.deploy("n[001-002]"))
     assert found.rollout.state == "done"
-    assert cluster.nodes["n001"].done == ["sync", "reboot"]
+    assert anywhere.nodes["n001"].done == ["sync", "reboot"]
     assert "n001 note: reboots" in told(found)
 
 
-def test_staged_now_applied_at_the_next_boot(cluster: World) -> None:
-    publish(cluster.store, 2)
-    made = cluster.deploy("n[001-002]", at_boot=True, reboot="never")
-    cluster.until(made, lambda each: set(steps(each).values()) == {"staged"})
-    assert cluster.nodes["n001"].generation == 1
+def test_staged_now_applied_at_the_next_boot(anywhere: World) -> None:
+    publish(anywhere.store, 2)
+    made = anywhere.deploy("n[001-002]", at_boot=True, reboot="never")
+    anywhere.until(made, lambda each: set(steps(each).values()) == {"staged"})
+    assert anywhere.nodes["n001"].generation == 1
     for name in ("n001", "n002"):
-        cluster.nodes[name].boot(threading.Event())
-    found = cluster.ended(made)
+        anywhere.nodes[name].boot(threading.Event())
+    found = anywhere.ended(made)
     assert (found.rollout.state, found.rollout.good) == ("done", 2)
 
 
