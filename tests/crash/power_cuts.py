@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import struct
 import sys
@@ -31,23 +32,22 @@ class Event:
 class Recorded:
     """A disk as it was before a run, and what the run sent to it."""
 
-    base: bytes
+    base: Path
     events: tuple[Event, ...]
 
-    def after_cut(self, at: int, rng: random.Random) -> bytearray:
-        """The disk that a power cut just before event `at` leaves behind.
+    def after_cut(self, at: int, rng: random.Random, disk: Path) -> None:
+        """Make `disk` what a power cut just before event `at` leaves behind.
 
         What was written before the last flush is there; of later writes each piece is, or is not, by chance.
         """
         flushed = max((n for n in range(at) if self.events[n].data is None), default=-1)
-        disk = bytearray(self.base)
-        for number, event in enumerate(self.events[:at]):
-            data = event.data or b""
-            for start in range(0, len(data), PIECE_BYTES):
-                if number <= flushed or rng.random() < 0.5:
-                    piece = data[start : start + PIECE_BYTES]
-                    disk[event.offset + start : event.offset + start + len(piece)] = piece
-        return disk
+        process.run(["cp", "--sparse=always", self.base, disk])
+        with disk.open("r+b", buffering=0) as file:
+            for number, event in enumerate(self.events[:at]):
+                data = event.data or b""
+                for start in range(0, len(data), PIECE_BYTES):
+                    if number <= flushed or rng.random() < 0.5:
+                        os.pwrite(file.fileno(), data[start : start + PIECE_BYTES], event.offset + start)
 
 
 def record(base: Path, folder: Path, run: Callable[[Path], None], *, options: str = "rw") -> Recorded:
@@ -56,7 +56,7 @@ def record(base: Path, folder: Path, run: Callable[[Path], None], *, options: st
     log = folder / "writes.log"
     with served(base, log, folder) as disk, mounted(disk, folder / "mnt", options=options) as root:
         run(root)
-    return Recorded(base.read_bytes(), tuple(events(log)))
+    return Recorded(base, tuple(events(log)))
 
 
 @contextlib.contextmanager

@@ -360,21 +360,22 @@ class Node:
         ]
 
 
-def leftovers() -> list[str]:
-    """What labs of this process, and of processes that are gone, have left behind: one line each."""
+def leftovers(*gone: int) -> list[str]:
+    """What labs of this process, and of these that are gone, have left behind: one line each."""
+    owners = (os.getpid(), *gone)
     found = []
     for name, owner in _namespaces():
-        if owner == os.getpid() or not _alive(owner):
+        if owner in owners:
             found.append(f"namespace {name}")
             found += [f"process {pid} in {name}" for pid in _pids(name)]
     temporary = Path(tempfile.gettempdir())
     for path in (*temporary.glob(f"{_FOLDER_PREFIX}*"), *temporary.glob("sis-[0-9]*.qmp")):
         owner = int(path.name.removeprefix(_FOLDER_PREFIX).removeprefix("sis-").split("-")[0])
-        if owner == os.getpid() or not _alive(owner):
+        if owner in owners:
             found.append(f"path {path}")
-    here = [str(path) for path in temporary.glob(f"{_FOLDER_PREFIX}{os.getpid()}-*")]
-    found += [f"mount {line}" for line in _mounts() if any(line.startswith(folder) for folder in here)]
-    found += [f"loop device {name}" for name in _loops() if f"{_FOLDER_PREFIX}{os.getpid()}-" in name]
+    here = tuple(f"{temporary}/{_FOLDER_PREFIX}{owner}-" for owner in owners)
+    found += [f"mount {line}" for line in _mounts() if line.startswith(here)]
+    found += [f"loop device of {name}" for name in _loops() if name.startswith(here)]
     return found
 
 

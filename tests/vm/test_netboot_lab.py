@@ -96,9 +96,9 @@ def test_a_lab_that_is_ended_leaves_nothing(signum: signal.Signals, tmp_path: Pa
     os.kill(victim.pid, signum)
     victim.wait(90)
     if signum == signal.SIGKILL:
-        assert f"namespace {namespace}" in leftovers()
+        assert f"namespace {namespace}" in leftovers(victim.pid)
         sweep()
-    assert leftovers() == []
+    assert leftovers(victim.pid) == []
     assert not Path(f"/run/netns/{namespace}").exists()
     assert not Path(folder).exists()
     while Path(f"/proc/{machine}").exists():  # ended, and init has yet to notice
