@@ -95,6 +95,8 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
     timezone: str = "UTC"
     set_aside: str = ""
     """Why the node is in maintenance: it changes nothing unasked then."""
+    ticket: str = ""
+    """Says to the head's store which node fetches; worth nothing else."""
     letterbox: str = ""
     """The key (hex X25519) that a report's `diffs` are sealed to; "" for a head that takes none."""
 

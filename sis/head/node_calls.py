@@ -74,7 +74,8 @@ def _beginning(app: FastAPI, head: Head) -> None:
 
         def compose() -> Response:
             held = head.renders.desired(head.inventory.nodes.get(call.caller.name), head_address=address)
-            addressed = msgspec.structs.replace(held, letterbox=head.calls.letterbox.share)
+            ticket = head.admission.tickets.of(call.caller.name)
+            addressed = msgspec.structs.replace(held, ticket=ticket, letterbox=head.calls.letterbox.share)
             return head.calls.answer(call.asked, msgspec.json.encode(addressed))
 
         return await to_thread.run_sync(compose)

@@ -69,18 +69,23 @@ class _Answer(NamedTuple):
     pooled: bool
 
 
+TICKET_HEADER = "Sis-Ticket"
+
+
 class HttpStore(DocumentStore):
     """Reads a store over HTTP(S): a head's (`URL/store/…`) or any static copy (`URL/…`), found out at the first read.
 
     Safe to use in many threads; each has its own connection. Raises Unreachable when the server does not answer, breaks
     off again and again, or does not serve what was asked for; Corrupt when it serves a shorter file than it should.
+    `ticket` says to the server, and to no other it redirects to, who asks.
     """
 
-    def __init__(self, url: str, *, limits: Limits | None = None) -> None:
+    def __init__(self, url: str, *, limits: Limits | None = None, ticket: str = "") -> None:
         self.url = url.rstrip("/") + "/"
         if urlsplit(self.url).scheme not in ("http", "https") or not urlsplit(self.url).hostname:
             raise SisError(f"not a URL of a store: {url}")
         self.limits = limits or Limits()
+        self._ticket = {TICKET_HEADER: ticket} if ticket else {}
         self._base: str | None = None
         self._local = threading.local()
         self._connections: list[http.client.HTTPConnection] = []
@@ -256,7 +261,7 @@ class HttpStore(DocumentStore):
             pooled = (parts.scheme, parts.netloc) == (home.scheme, home.netloc)
             connection = self._connection(parts) if pooled else _connect(parts, self.limits)
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            answer = _request(connection, target, headers, pooled)
+            answer = _request(connection, target, {**headers, **self._ticket} if pooled else headers, pooled)
             status = answer.response.status
             if status not in (301, 302, 303, 307, 308):
                 if status in _AGAIN:

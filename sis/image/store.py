@@ -323,15 +323,16 @@ def immutable_name(name: str) -> str:
     return name
 
 
-def open_store(where: str, *, attempts: int | None = None) -> DocumentStore:
+def open_store(where: str, *, attempts: int | None = None, ticket: str = "") -> DocumentStore:
     """A store to read: a head's URL, the URL of a plain copy of a store, or a directory (a store or a state).
 
     `attempts` is how often in a row a server may fail to answer before it is given up; the waits between grow to 10 s.
+    `ticket` says to a head who asks.
     """
     if where.startswith(("http://", "https://")):
         from sis.image.remote import HttpStore, Limits
 
-        return HttpStore(where, limits=Limits(attempts=attempts) if attempts is not None else None)
+        return HttpStore(where, limits=Limits(attempts=attempts) if attempts is not None else None, ticket=ticket)
     path = Path(where)
     for candidate in (path, path / "store"):
         if (candidate / "refs").is_dir():

@@ -105,7 +105,9 @@ def held_to(
     ref, signed by the pinned key and no older than any seen before, must name that very version; every further read is
     bound to it by hash.
     """
-    remote = open_store(urljoin(head_url.rstrip("/") + "/", desired.store), attempts=attempts)
+    where = urljoin(head_url.rstrip("/") + "/", desired.store)
+    is_of_head = where.startswith(head_url.rstrip("/") + "/")
+    remote = open_store(where, attempts=attempts, ticket=desired.ticket if is_of_head else "")
     store = KeptStore(remote, None if state is None else documents_of(state))
     try:
         _check_signature(store, desired, pinned_key)

@@ -7,15 +7,19 @@ import http.client
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sis.head import admission
 from sis.head.admission import Admission
 from sis.image.remote import HttpStore
+from sis.image.sign import Signer
 from sis.image.store import LocalStore
 from sis.inventory import db
+from sis.wire import Desired
+from tests import node_calls, wire_taps
 from tests.heads import Serving, serving
-from tests.sim_nodes import made_image
+from tests.sim_nodes import defined, made_image
 
 
 class Clock:
@@ -90,3 +94,53 @@ def test_bulk_waits_its_turn_everything_else_does_not(head: Serving, monkeypatch
     # A node comes back as it is told, and gets its turn.
     with contextlib.closing(HttpStore(f"http://127.0.0.1:{head.port}")) as remote:
         assert b"".join(remote.read(pack, 0, 10)) == store.path.joinpath(pack).read_bytes()[:10]
+
+
+def test_a_ticket_is_one_nodes_and_one_heads() -> None:
+    tickets = Admission(lambda: None).tickets
+    mine = tickets.of("n001")
+    assert tickets.node(mine) == "n001"
+    assert tickets.of("n001") == mine, "the same each time: it buys one place"
+    for wrong in ("", "n001", mine[:-1] + "2", "0" + mine[1:], mine[:32], "ü" * 40):
+        assert tickets.node(wrong) is None, wrong
+    assert Admission(lambda: None).tickets.node(mine) is None
+
+
+def test_nodes_of_one_address_count_each_and_strangers_by_address(
+    head: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All ask from one address, as behind a NAT: who fetches does not take the others in with it."""
+    monkeypatch.setattr(admission, "LINGER_S", 1e9)
+    store = LocalStore(head.state / "store")
+    pack = f"/store/packs/{store.names('packs')[0]}"
+    key, tickets = Signer.make(), []
+    for name in defined(head.inventory, 2):
+        node_calls.put_key(head.inventory, name, key)
+        told = node_calls.call(
+            head.port, store.signer().public, "GET", node_calls.own(name, "desired"), node=name, key=key
+        )
+        tickets.append(msgspec.json.decode(told.body, type=Desired).ticket)
+
+    def status(ticket: str = "") -> int:
+        line = http.client.HTTPConnection("127.0.0.1", head.port, timeout=90)
+        line.request("GET", pack, headers={"Sis-Ticket": ticket} if ticket else {})
+        response = line.getresponse()
+        response.read()
+        line.close()
+        return response.status
+
+    while status(tickets[1]) == 200 and status() == 200:
+        monkeypatch.setattr(admission, "LINGER_S", 0.0)  # until the head has read its setting
+        status()
+        monkeypatch.setattr(admission, "LINGER_S", 1e9)
+    first, other = tickets if status(tickets[0]) == 200 else reversed(tickets)
+    assert [status(first), status(first), status(other), status(), status("made up")] == [200, 200, 503, 503, 503]
+
+
+def test_a_node_says_who_it_is(head: Serving) -> None:
+    with (
+        wire_taps.listening(head.port) as tap,
+        contextlib.closing(HttpStore(f"http://127.0.0.1:{tap.port}", ticket="abc")) as remote,
+    ):
+        remote.ref("compute")
+    assert b"\r\nSis-Ticket: abc\r\n" in bytes(tap.heard)
