@@ -76,6 +76,15 @@ def decode_manifest(data: bytes, *, checked: bool = False) -> Manifest:
     return manifest
 
 
+def array_header(count: int) -> bytes:
+    """How the canonical bytes of an array begin."""
+    if count < 16:
+        return bytes([0x90 | count])
+    if count < 1 << 16:
+        return b"\xdc" + count.to_bytes(2, "big")
+    return b"\xdd" + count.to_bytes(4, "big")
+
+
 def encode_table(table: ChunkTable, *, checked: bool = False) -> bytes:
     """The canonical bytes; as for `encode_manifest`."""
     if not checked:
@@ -170,40 +179,12 @@ def check_manifest(manifest: Manifest) -> None:
             if kind != 2:
                 _refuse(path, "the root is not a directory")
         else:
-            parent, _, name = path.rpartition(b"/")
-            if not name or name == b"." or name == b".." or len(name) > NAME_BYTES_MAX or b"\0" in name:
-                _refuse(path, "not a path")
-            if len(path) > PATH_BYTES_MAX:
-                _refuse(path, f"longer than {PATH_BYTES_MAX} bytes")
+            parent = check_path(path)
             if (parent or b".") not in directories or parent == b"." or path[0] == 47:
                 _refuse(path, "its directory is not in the manifest before it")
             if kind == 2:
                 directories.add(path)
-        if not 0 <= entry.mode <= 0o7777:
-            _refuse(path, f"mode {entry.mode:#o}")
-        if not (0 <= entry.uid <= _ID_MAX and 0 <= entry.gid <= _ID_MAX):
-            _refuse(path, f"owner {entry.uid}:{entry.gid}")
-        if not -_MTIME_MAX <= entry.mtime_ns <= _MTIME_MAX:
-            _refuse(path, f"modification time {entry.mtime_ns}")
-        if kind == 1:
-            if entry.size or entry.chunks:
-                _check_runs(entry)
-        elif entry.size or entry.chunks:
-            _refuse(path, "content in what is not a file")
-        if kind == 3:
-            target = entry.target
-            if not target or len(target) > _TARGET_MAX or b"\0" in target:
-                _refuse(path, "not a symlink target")
-        elif entry.target:
-            _refuse(path, "a target in what is not a symlink")
-        if entry.rdev != (0, 0):
-            major, minor = entry.rdev
-            if kind not in (4, 5):
-                _refuse(path, "a device number in what is not a device")
-            if not (0 <= major <= 0xFFF and 0 <= minor <= 0xFFFFF):
-                _refuse(path, f"device number {major}:{minor}")
-        if entry.xattrs:
-            _check_xattrs(entry)
+        check_entry(entry)
         link = entry.link
         if link:
             first = groups.get(link)
@@ -223,6 +204,46 @@ def check_manifest(manifest: Manifest) -> None:
     for link, count in members.items():
         if count < 2:
             _refuse(groups[link].path, "a hard-link group of one")
+
+
+def check_path(path: bytes) -> bytes:
+    """What is before the last name in the path of an entry other than the root. Raises Corrupt if it is no path."""
+    parent, _, name = path.rpartition(b"/")
+    if not name or name == b"." or name == b".." or len(name) > NAME_BYTES_MAX or b"\0" in name:
+        _refuse(path, "not a path")
+    if len(path) > PATH_BYTES_MAX:
+        _refuse(path, f"longer than {PATH_BYTES_MAX} bytes")
+    return parent
+
+
+def check_entry(entry: Entry) -> None:
+    """Raise Corrupt at what is not allowed of an entry alone, its path and its hard links left out."""
+    path, kind = entry.path, entry.kind
+    if not 0 <= entry.mode <= 0o7777:
+        _refuse(path, f"mode {entry.mode:#o}")
+    if not (0 <= entry.uid <= _ID_MAX and 0 <= entry.gid <= _ID_MAX):
+        _refuse(path, f"owner {entry.uid}:{entry.gid}")
+    if not -_MTIME_MAX <= entry.mtime_ns <= _MTIME_MAX:
+        _refuse(path, f"modification time {entry.mtime_ns}")
+    if kind == 1:
+        if entry.size or entry.chunks:
+            _check_runs(entry)
+    elif entry.size or entry.chunks:
+        _refuse(path, "content in what is not a file")
+    if kind == 3:
+        target = entry.target
+        if not target or len(target) > _TARGET_MAX or b"\0" in target:
+            _refuse(path, "not a symlink target")
+    elif entry.target:
+        _refuse(path, "a target in what is not a symlink")
+    if entry.rdev != (0, 0):
+        major, minor = entry.rdev
+        if kind not in (4, 5):
+            _refuse(path, "a device number in what is not a device")
+        if not (0 <= major <= 0xFFF and 0 <= minor <= 0xFFFFF):
+            _refuse(path, f"device number {major}:{minor}")
+    if entry.xattrs:
+        _check_xattrs(entry)
 
 
 def same_inode(one: Entry, other: Entry) -> bool:

@@ -20,6 +20,7 @@ from sis.errors import Corrupt
 from sis.image import codec, patches
 from sis.image.codec import TABLE_ROW
 from sis.image.model import DIGEST_BYTES, FORMAT, ChunkTable, Entry, Kind, Manifest, PackRef
+from sis.image.rows import Rows
 from sis.image.tables import Novel, build_table, chunk_locations, novel_chunks, rows_by_digest
 
 MAGIC = b"SISDELT\n"
@@ -177,8 +178,12 @@ def decode_head(stored: bytes, header: Header) -> Head:
     if _encoder.encode(head) != data:
         raise Corrupt("the delta's head is not in its canonical form")
     total = 0
+    last = 0
     for number, item in enumerate(head.items):
         _check_item(number, item)
+        if item.method == patches.CONTINUED and last not in patches.SOLID_METHODS:
+            raise Corrupt(f"item {number} of the delta continues nothing")
+        last = item.method
         total += item.stored
     if total != header.items_bytes:
         raise Corrupt(f"the delta's items are {total} bytes together, not {header.items_bytes}")
@@ -190,7 +195,7 @@ def decode_head(stored: bytes, header: Header) -> Head:
 def _check_item(number: int, item: Item) -> None:
     if item.chunks < 1 or item.stored < 1 or len(item.check) != CHECK_BYTES:
         raise Corrupt(f"item {number} of the delta is malformed")
-    if item.method not in patches.METHODS or (item.method == patches.PLAIN) != (not item.base):
+    if item.method not in patches.METHODS or (item.method in patches.WITHOUT_BASE) != (not item.base):
         raise Corrupt(f"item {number} of the delta: no such method")
     total = 0
     for entry, offset, length in item.base:
@@ -201,9 +206,11 @@ def _check_item(number: int, item: Item) -> None:
         raise Corrupt(f"item {number} of the delta: a base of {total} bytes")
 
 
-def place(head: Head, header: Header, before: Manifest, after: Manifest) -> tuple[Placed, ...]:
-    """The items with the chunks that come out of them, in the order they lie in the file. Raises Corrupt."""
-    novel = novel_chunks(before, after)
+def place(head: Head, header: Header, before: Sequence[Entry] | Rows, novel: tuple[Novel, ...]) -> tuple[Placed, ...]:
+    """The items with the chunks that come out of them, in the order they lie in the file. Raises Corrupt.
+
+    `before` are the older version's entries, `novel` the chunks that it has not and the newer one has.
+    """
     ends = tuple(accumulate(item.chunks for item in head.items))
     if (ends[-1] if ends else 0) != len(novel):
         raise Corrupt(f"the delta's items hold {ends[-1] if ends else 0} chunks, its versions differ by {len(novel)}")
@@ -217,13 +224,13 @@ def place(head: Head, header: Header, before: Manifest, after: Manifest) -> tupl
         if item.stored > patches.stored_bytes_max(size):
             raise Corrupt(f"item {number} of the delta: {size} bytes in {item.stored}")
         for stretch in item.base:
-            _check_stretch(number, stretch, before.entries)
+            _check_stretch(number, stretch, before)
         placed.append(Placed(item, offset, chunks, size))
         offset += item.stored
     return tuple(placed)
 
 
-def _check_stretch(number: int, stretch: Stretch, entries: Sequence[Entry]) -> None:
+def _check_stretch(number: int, stretch: Stretch, entries: Sequence[Entry] | Rows) -> None:
     if stretch.entry >= len(entries):
         raise Corrupt(f"item {number} of the delta: its base is no file of the older version")
     entry = entries[stretch.entry]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from sis.errors import Corrupt
-from sis.image import codec, delta, patches
+from sis.image import codec, delta, patches, solid
 from sis.image.delta import DOCUMENT_BYTES_MAX, HEADER, Head, Header, Placed, name_of
-from sis.image.model import ChunkTable, Entry, Manifest
+from sis.image.model import Entry, Manifest
+from sis.image.rows import RowChanges, Rows
 from sis.image.store import DocumentStore
+from sis.image.tables import Novel, novel_chunks
 
 BEGINNING_BYTES = 32 << 10
 """What is asked for first: all of the delta of an ordinary night, the head of many another."""
@@ -38,17 +40,29 @@ class OpenDelta:
         """The newer manifest's canonical bytes, of the older one's; None if it does not travel here. To be checked."""
         return _patched(self.head.manifest, before, "the manifest in the delta")
 
-    def table(self, before: ChunkTable, manifests: tuple[Manifest, Manifest]) -> ChunkTable | None:
-        """The newer chunk table; None if it does not travel here. To be checked."""
-        if not self.head.table.rows and self.head.items:
-            return None
-        return delta.join_table(self.head.table, before, manifests)
+    @property
+    def has_table(self) -> bool:
+        """Whether what the newer chunk table has more travels here."""
+        return bool(self.head.table.rows) or not self.head.items
 
     def bound(self, before: Manifest, after: Manifest) -> Delta:
         """The delta with its items placed between two manifests. Raises Corrupt if it is not theirs."""
-        items = delta.place(self.head, self.header, before, after)
+        return self._placed(before.entries, novel_chunks(before, after))
+
+    def bound_by(self, changes: RowChanges) -> Delta | None:
+        """`bound`, from what differs; None where decoding both manifests is quicker. Raises Corrupt."""
+        novel = changes.novel()
+        return None if novel is None else self._placed(changes.before, novel)
+
+    def _placed(self, before: Sequence[Entry] | Rows, novel: tuple[Novel, ...]) -> Delta:
+        items = delta.place(self.head, self.header, before, novel)
         numbers = {stretch.entry for placed in items for stretch in placed.item.base}
-        return Delta(self, {number: before.entries[number] for number in numbers}, items)
+        return Delta(self, {number: before[number] for number in numbers}, items)
+
+    def stored_bytes(self, made: Delta) -> Mapping[bytes, int]:
+        """What each chunk that comes out of the delta takes in its pack."""
+        rows = codec.TABLE_ROW.iter_unpack(self.head.table.rows)
+        return {digest: stored for digest, (_, _, stored, _) in zip(made.number_of, rows, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -92,6 +106,12 @@ def decode_item(placed: Placed, payload: bytes, base: bytes) -> list[tuple[bytes
     """The (digest, chunk) pairs of an item, each proved by its digest. Raises Corrupt."""
     delta.check_payload(placed, payload)
     return delta.split(placed, patches.decode(placed.item.method, payload, base, placed.size))
+
+
+def inflate_item(placed: Placed, payload: bytes, run: solid.Inflating) -> bytes:
+    """What is in the next item of a solid run, for `delta.split` to prove. Raises Corrupt."""
+    delta.check_payload(placed, payload)
+    return run.item(payload, placed.size)
 
 
 def _patched(patch: bytes, before: bytes, what: str) -> bytes | None:

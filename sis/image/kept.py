@@ -21,8 +21,9 @@ from sis.system.files import atomic_write, make_dirs, read_at_most
 
 if TYPE_CHECKING:
     from sis.image.delta_read import Delta, OpenDelta
+    from sis.image.step import Part, Step
 
-_FOLDERS = ("versions", "manifests", "tables", "dictionaries")
+_FOLDERS = ("versions", "manifests", "tables", "parts", "dictionaries")
 _WHOLE_FOLDERS = ("versions", "dictionaries")
 """Those whose files are kept as they come; manifests and tables are kept once they are found to be well-formed."""
 
@@ -35,6 +36,9 @@ _FILES_MAX = 12
 """Kept files a folder; when there are more, as after checks against many versions, the oldest go."""
 
 _FAST_LEVEL = 1
+
+PARTS_MAX = 8
+"""Chunk tables in a row that are kept as what the next has more; each keeps an older manifest."""
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +60,8 @@ class KeptStore(DocumentStore):
         self._opened: dict[str, OpenDelta | None] = {}
         self._manifests: dict[str, Manifest] = {}
         self._tables: dict[str, ChunkTable] = {}
+        self._parts: dict[str, Part] = {}
+        self._led_to: dict[str, str] = {}
 
     # Reading.
 
@@ -99,11 +105,13 @@ class KeptStore(DocumentStore):
     def version(self, version_id: str) -> Version:
         self._learn(version_id)
         try:
-            return super().version(version_id)
+            version = super().version(version_id)
         except Corrupt:
             if not self._forget(f"versions/{version_id}"):
                 raise
-            return super().version(version_id)
+            version = super().version(version_id)
+        self._led_to.update({version.manifest: version_id, version.table: version_id})
+        return version
 
     def dictionary(self, digest: bytes) -> bytes:
         try:
@@ -115,28 +123,48 @@ class KeptStore(DocumentStore):
 
     def manifest(self, digest: str) -> Manifest:
         """Decoded once: the same value is given again."""
-        return self._decoded(self._manifests, "manifests", digest, codec.decode_manifest)
+        if digest not in self._manifests:
+            self._manifests[digest] = self._decoded("manifests", digest, codec.decode_manifest, self._manifest_by_delta)
+        return self._manifests[digest]
 
     def table(self, digest: str) -> ChunkTable:
-        return self._decoded(self._tables, "tables", digest, codec.decode_table)
+        if digest not in self._tables:
+            self._tables[digest] = self._decoded("tables", digest, codec.decode_table, self._table_of_part)
+        return self._tables[digest]
 
     def _decoded(
-        self, known: dict[str, _Document], folder: str, digest: str, decode: Callable[..., _Document]
+        self,
+        folder: str,
+        digest: str,
+        decode: Callable[..., _Document],
+        made: Callable[[str], tuple[_Document, bytes] | None],
     ) -> _Document:
-        """What is kept has been checked, and is proved to be the same bytes still."""
-        if digest in known:
-            return known[digest]
+        """Kept, or `made` of what is kept and the delta, or fetched.
+
+        What is kept has been checked, and is proved to be the same bytes still.
+        """
         name = f"{folder}/{digest}"
+        kept = self._kept_document(name, digest)
+        if kept is not None:
+            with contextlib.suppress(Corrupt):
+                return decode(kept, checked=True)
+            self._drop(name)
+        here = made(digest)
+        if here is not None:
+            self._keep(name, codec.compress(here[1], _FAST_LEVEL))
+            return here[0]
+        stored, data = self._document(name, digest)
+        document = decode(data)
+        self._keep(name, stored)
+        return document
+
+    def _kept_document(self, name: str, digest: str) -> bytes | None:
         kept = self._kept(name, DOCUMENT_BYTES_MAX)
         if kept is not None:
             with contextlib.suppress(Corrupt):
-                known[digest] = decode(document_of(kept, name, digest), checked=True)
-                return known[digest]
+                return document_of(kept, name, digest)
             self._drop(name)
-        stored, data = self._document(name, digest)
-        known[digest] = decode(data)
-        self._keep(name, stored)
-        return known[digest]
+        return None
 
     def _no_image(self, image: str) -> NotFound:
         return self.inner._no_image(image)
@@ -178,43 +206,126 @@ class KeptStore(DocumentStore):
         self._manifests.pop(digest, None)
         return delta
 
-    def _learn(self, version_id: str) -> None:
-        """Make a version's documents from the delta that leads to it, where they are not kept and that works."""
-        if self._kept(f"versions/{version_id}", 1 << 30) is not None:
-            return
-        opened = self._open(version_id)
-        if opened is None:
-            return
+    def step(self, version_id: str) -> Step | None:
+        """The way to a version by what differs from the one applied; None where there is more to look at."""
+        opened, before = self._open(version_id), self.applied
+        if opened is None or before is None:
+            return None
+        from sis.image.step import step_between
+
         try:
-            self._learn_from(opened, self.applied, version_id)
+            old, new = self.version(before).manifest, self.version(version_id).manifest
+            old_data, data = self._kept_document(f"manifests/{old}", old), self._patched_manifest(new)
+            if old_data is None or data is None:
+                return None
+            step = step_between(opened, old, old_data, data)
+        except (Corrupt, NotFound):
+            return None
+        if step is not None:
+            self._keep(f"manifests/{new}", codec.compress(data, _FAST_LEVEL))
+        return step
+
+    def _learn(self, version_id: str) -> None:
+        """Make a version's record from the delta that leads to it, where it is not kept and that works."""
+        if self._has(f"versions/{version_id}") or (opened := self._open(version_id)) is None:
+            return
+        from sis.image.delta_read import must_be
+
+        try:
+            before = self.applied
+            old = b"" if before is None else self.whole(f"versions/{before}", VERSION_BYTES_MAX)
+            record = opened.version_bytes(old) if old is not None else None
+            if record is not None:
+                self._keep(f"versions/{version_id}", must_be(record, version_id, "the version"))
         except (Corrupt, NotFound) as error:
             self._refuse(version_id, error)
 
-    def _learn_from(self, opened: OpenDelta, before: str | None, version_id: str) -> None:
+    def _manifest_by_delta(self, digest: str) -> tuple[Manifest, bytes] | None:
+        data = self._patched_manifest(digest)
+        try:
+            return None if data is None else (codec.decode_manifest(data), data)
+        except Corrupt as error:
+            self._refuse(self._led_to[digest], error)
+            return None
+
+    def _patched_manifest(self, digest: str) -> bytes | None:
+        """A manifest's bytes, of those of the one applied and the delta that leads from it, if that works."""
+        version_id = self._led_to.get(digest)
+        opened = self._open(version_id) if version_id is not None else None
+        if version_id is None or opened is None:
+            return None
         from sis.image.delta_read import must_be
 
-        old_record: bytes | None = b""
-        manifest, old_manifest, old_table = Manifest(()), b"", ChunkTable((), b"")
-        if before is not None:
-            old = super().version(before)
-            old_record = self.whole(f"versions/{before}", VERSION_BYTES_MAX)
-            manifest, old_table = self.manifest(old.manifest), self.table(old.table)
-            old_manifest = codec.encode_manifest(manifest, checked=True)
-        record = opened.version_bytes(old_record) if old_record is not None else None
-        if record is None:
-            return
-        new = codec.decode_version(must_be(record, version_id, "the version"))
-        data = opened.manifest_bytes(old_manifest)
-        if data is not None:
-            after = codec.decode_manifest(must_be(data, new.manifest, "the manifest"))
-            table = opened.table(old_table, (manifest, after))
-            self._manifests[new.manifest] = after
-            self._keep(f"manifests/{new.manifest}", codec.compress(data, _FAST_LEVEL))
-            if table is not None:
-                rows = must_be(codec.encode_table(table, checked=True), new.table, "the chunk table")
-                self._tables[new.table] = table
-                self._keep(f"tables/{new.table}", codec.compress(rows, _FAST_LEVEL))
-        self._keep(f"versions/{version_id}", record)
+        try:
+            before = self.applied
+            data = opened.manifest_bytes(b"" if before is None else self._manifest_bytes(self.version(before).manifest))
+            return None if data is None else must_be(data, digest, "the manifest")
+        except (Corrupt, NotFound) as error:
+            self._refuse(version_id, error)
+            return None
+
+    def _manifest_bytes(self, digest: str) -> bytes:
+        kept = self._kept_document(f"manifests/{digest}", digest)
+        return codec.encode_manifest(self.manifest(digest), checked=True) if kept is None else kept
+
+    # Chunk tables that are made only when they are needed.
+
+    def _table_of_part(self, digest: str) -> tuple[ChunkTable, bytes] | None:
+        """A chunk table made of an older one and what it has more."""
+        part = self._part(digest)
+        if part is None:
+            return None
+        from sis.image.step import table_of
+
+        try:
+            before = self.table(part.table) if part.table else ChunkTable((), b"")
+            older = self.manifest(part.manifest) if part.manifest else Manifest(())
+            table = table_of(part, before, (older, self.manifest(part.newer_manifest)), digest)
+            return table, codec.encode_table(table, checked=True)
+        except (Corrupt, NotFound) as error:
+            self._parts.pop(digest, None)
+            self._drop(f"parts/{digest}")
+            if digest in self._led_to:
+                self._refuse(self._led_to[digest], error)
+            return None
+
+    def _part(self, digest: str) -> Part | None:
+        """What a table can be made of: as it was kept, or as the delta that leads to it says."""
+        if digest not in self._parts:
+            from sis.image.step import decode_part
+
+            kept = self._kept(f"parts/{digest}", DOCUMENT_BYTES_MAX)
+            with contextlib.suppress(Corrupt, NotFound):
+                part = self._part_by_delta(digest) if kept is None else decode_part(kept)
+                if part is not None:
+                    self._parts[digest] = part
+        return self._parts.get(digest)
+
+    def _part_by_delta(self, digest: str) -> Part | None:
+        version_id = self._led_to.get(digest)
+        opened = self._open(version_id) if version_id is not None else None
+        if version_id is None or opened is None or not opened.has_table:
+            return None
+        from sis.image.step import Part
+
+        newer, before = self.version(version_id), self.applied
+        older = self.version(before) if before is not None else None
+        tables = (older.table, older.manifest) if older is not None else ("", "")
+        return Part(*tables, newer.manifest, opened.head.table)
+
+    def _kept_parts(self, digest: str) -> list[str] | None:
+        """The names of all a table can be made of later; None if it is to be made now."""
+        from sis.image.step import encode_part
+
+        names: list[str] = []
+        while not self._has(f"tables/{digest}"):
+            part = self._part(digest)
+            if part is None or len(names) >= 2 * PARTS_MAX or not self._has(f"manifests/{part.manifest}"):
+                return None
+            self._keep(f"parts/{digest}", encode_part(part))
+            names += [f"parts/{digest}", f"manifests/{part.manifest}"]
+            digest = part.table
+        return [*names, f"tables/{digest}"]
 
     def _open(self, version_id: str) -> OpenDelta | None:
         applied = self.applied
@@ -248,11 +359,17 @@ class KeptStore(DocumentStore):
             for name, data in memory.items():
                 self._keep(name, data)
         version = self.version(version_id)
-        table = self.table(version.table)
+        wanted = {f"versions/{version_id}", f"manifests/{version.manifest}"}
+        names = None if version.table in self._tables else self._kept_parts(version.table)
+        if names is None:
+            table = self.table(version.table)
+            wanted.add(f"tables/{version.table}")
+            wanted.update(f"dictionaries/{pack.dictionary.hex()}" for pack in table.packs)
+        else:
+            wanted.update(names)
+            wanted.update(name for name in self._names() if name.startswith("dictionaries/"))
         self._manifests.clear()
         self._tables.clear()
-        wanted = {f"versions/{version_id}", f"manifests/{version.manifest}", f"tables/{version.table}"}
-        wanted.update(f"dictionaries/{pack.dictionary.hex()}" for pack in table.packs)
         self._keep(_APPLIED, version_id.encode())
         for name in self._names():
             if name not in wanted:
@@ -289,6 +406,9 @@ class KeptStore(DocumentStore):
         by_age = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
         for path in by_age[: max(0, len(by_age) - _FILES_MAX + 1)]:
             path.unlink(missing_ok=True)
+
+    def _has(self, name: str) -> bool:
+        return name in self._memory if self.folder is None else (self.folder / name).is_file()
 
     def _forget(self, name: str) -> bool:
         """Drop a kept file that turned out to be damaged. False if there was none."""

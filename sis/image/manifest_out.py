@@ -44,10 +44,10 @@ def named(manifest: Manifest) -> Named:
 def pieces(manifest: Manifest) -> Iterator[bytes]:
     """What `codec.encode_manifest` gives, in parts."""
     count = len(manifest.entries)
-    yield b"\x92" + _array_header(count)
+    yield codec.array_header(2) + codec.array_header(count)
     for at in range(0, count, _ENTRIES):
         some = manifest.entries[at : at + _ENTRIES]
-        yield _encoder.encode(some)[len(_array_header(len(some))) :]
+        yield _encoder.encode(some)[len(codec.array_header(len(some))) :]
     yield _encoder.encode(manifest.format)
 
 
@@ -80,11 +80,3 @@ def write(path: Path, manifest: Manifest, size_bytes: int) -> None:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
     fsync_dir(path.parent)
-
-
-def _array_header(count: int) -> bytes:
-    if count < 16:
-        return bytes([0x90 | count])
-    if count < 1 << 16:
-        return b"\xdc" + count.to_bytes(2, "big")
-    return b"\xdd" + count.to_bytes(4, "big")

@@ -26,12 +26,26 @@ _FORMAT = b"sis tree 1\n"
 """In a tree's name; to be changed with what `lay_over` makes of the same manifest and layer."""
 
 
+class Overlaid(msgspec.Struct, array_like=True, frozen=True):
+    """Where a layer touches the manifest it is laid over: a change of the manifest there moves more than that path.
+
+    asked        every path that was asked for to find the layer's places
+    covers       places of what is not a directory, or is absent
+    directories  places of directories
+    """
+
+    asked: tuple[bytes, ...] = ()
+    covers: tuple[bytes, ...] = ()
+    directories: tuple[bytes, ...] = ()
+
+
 class Laid(NamedTuple):
     """What is in a desired tree."""
 
     entries: Mapping[bytes, Entry]
     blobs: Mapping[bytes, bytes]
     origins: Mapping[bytes, str]
+    overlaid: Overlaid
 
 
 @dataclass(frozen=True)
@@ -39,10 +53,16 @@ class DesiredTree:
     """A whole tree to be equal to; what is in it is put together when it is first asked for.
 
     digest  the tree's name: of manifest and layer, so that it is known before either is read
+    layer   what is laid over the manifest
     """
 
     digest: bytes
     make: Callable[[], Laid] = field(repr=False)
+    layer: tuple[LayerFile, ...] = field(default=(), repr=False)
+
+    def digest_over(self, manifest: str) -> bytes:
+        """The name of the tree that another manifest makes with the same layer."""
+        return _digest_of(manifest, self.layer)
 
     @cached_property
     def _laid(self) -> Laid:
@@ -63,6 +83,10 @@ class DesiredTree:
         """By path, which renderer or site file made an entry of the layer."""
         return self._laid.origins
 
+    @property
+    def overlaid(self) -> Overlaid:
+        return self._laid.overlaid
+
 
 def lay_over(manifest: Manifest, layer: Sequence[LayerFile] = ()) -> DesiredTree:
     """The manifest with the files of `layer` in it.
@@ -73,12 +97,12 @@ def lay_over(manifest: Manifest, layer: Sequence[LayerFile] = ()) -> DesiredTree
     Raises SisError naming path and origin when a layer file cannot lie where it says.
     """
     laid = _lay(manifest, layer)
-    return DesiredTree(_digest_of(digest_of(msgspec.msgpack.encode(manifest)), layer), lambda: laid)
+    return DesiredTree(_digest_of(digest_of(msgspec.msgpack.encode(manifest)), layer), lambda: laid, tuple(layer))
 
 
 def desired_tree(digest: str, read: Callable[[str], Manifest], layer: Sequence[LayerFile] = ()) -> DesiredTree:
     """`lay_over` for the manifest of this digest, which is read when it is needed; faults are raised then."""
-    return DesiredTree(_digest_of(digest, layer), lambda: _lay(read(digest), layer))
+    return DesiredTree(_digest_of(digest, layer), lambda: _lay(read(digest), layer), tuple(layer))
 
 
 def _digest_of(manifest: str, layer: Sequence[LayerFile]) -> bytes:
@@ -89,18 +113,24 @@ def _lay(manifest: Manifest, layer: Sequence[LayerFile]) -> Laid:
     entries = {entry.path: entry for entry in manifest.entries}
     blobs: dict[bytes, bytes] = {}
     origins: dict[bytes, str] = {}
+    asked: set[bytes] = set()
+    covers: set[bytes] = set()
     for file in layer:
-        path = _place_of(file, entries)
+        path = _place_of(file, entries, asked)
         if file.kind == "absent":
+            covers.add(path)
             _take_out(entries, path)
             continue
         if file.kind != "dir":
+            covers.add(path)
             _take_out(entries, path)
         _add_parents(entries, path)
         entries[path] = _entry_of(file, path, entries.get(path), blobs)
         origins[path] = file.origin
     in_order = {path: entries[path] for path in sorted(entries)} if layer else entries
-    return Laid(MappingProxyType(in_order), MappingProxyType(blobs), MappingProxyType(origins))
+    directories = origins.keys() - covers
+    overlaid = Overlaid(tuple(sorted(asked)), tuple(sorted(covers)), tuple(sorted(directories)))
+    return Laid(MappingProxyType(in_order), MappingProxyType(blobs), MappingProxyType(origins), overlaid)
 
 
 def _entry_of(file: LayerFile, path: bytes, replaced: Entry | None, blobs: dict[bytes, bytes]) -> Entry:
@@ -131,8 +161,11 @@ def _entry_of(file: LayerFile, path: bytes, replaced: Entry | None, blobs: dict[
     )
 
 
-def _place_of(file: LayerFile, entries: Mapping[bytes, Entry]) -> bytes:
-    """Where in the tree `file.path` is, its directories' symlinks followed within the tree."""
+def _place_of(file: LayerFile, entries: Mapping[bytes, Entry], asked: set[bytes]) -> bytes:
+    """Where in the tree `file.path` is, its directories' symlinks followed within the tree.
+
+    What that depends on is added to `asked`.
+    """
     raw = os.fsencode(file.path)
     steps = raw.strip(b"/").split(b"/")
     if not raw.startswith(b"/") or b"\0" in raw or any(step in (b"", b".", b"..") for step in steps):
@@ -148,6 +181,7 @@ def _place_of(file: LayerFile, entries: Mapping[bytes, Entry]) -> bytes:
             del done[-1:]
             continue
         here = b"/".join((*done, step))
+        asked.add(here)
         entry = entries.get(here)
         if entry is None or not left or entry.kind is Kind.DIR:
             done.append(step)

@@ -38,18 +38,15 @@ def check(
     """
     with _opened(root) as tree, explained("looking at the tree"):
         given = _conditions(tree, root, state, policy, mounts, retain)
-        remembered = index.read(state)
-        known = None if full else _known(given, remembered)
-        changed = still.changed_directories(tree, known, given.mounted) if known else None
-        told = _as_before(tree, want, remembered, known, changed)
+        walked = _walked(tree, given, full)
+        told = _as_before(tree, want, walked)
         if told is not None:
             if source is not None and not source.is_settled():
                 source.settle(state)
             return told
         from sis.sync import mend
 
-        calm = still.calm_directories(known, changed) if known and changed is not None else frozenset()
-        return mend.look(tree, want, given, remembered, calm, source=source, full=full)
+        return mend.look(tree, want, given, walked, source=source, full=full)
 
 
 def sync(
@@ -83,35 +80,31 @@ def sync(
     make_dirs(state, mode=0o700)
     with locks.hold(state / "lock", f"sync of {root}"), _opened(root) as tree, _sole_writer(tree, root):
         given = _conditions(tree, root, state, policy, mounts, retain)
-        remembered = index.read(state)
-        known = None if full else _known(given, remembered)
-        changed = still.changed_directories(tree, known, given.mounted) if known else None
-        told = _as_before(tree, want, remembered, known, changed)
+        walked = _walked(tree, given, full)
+        told = _as_before(tree, want, walked)
         if told is not None and source.is_settled():
             return told
         from sis.sync import mend
 
-        calm = still.calm_directories(known, changed) if known and changed is not None else frozenset()
         return mend.make_equal(
-            tree, want, given, remembered, calm, source=source, full=full, observe=observe, only_stage=only_stage
+            tree, want, given, walked, source=source, full=full, observe=observe, only_stage=only_stage
         )
 
 
-def _known(given: Conditions, remembered: index.Index | None) -> still.Known | None:
-    """What a walk can be compared with: only if the last run left nothing to do, on the same terms."""
-    if remembered is None or remembered.still is None or remembered.still.terms != given.terms:
-        return None
-    return None if index.has_intent(given.state) else still.Known(remembered.listings, remembered.still, given.passes)
+def _walked(tree: Beneath, given: Conditions, full: bool) -> still.Walked:
+    """What is remembered, and what a walk says to it: only if the last run left nothing to do, on the same terms."""
+    remembered = index.read(given.state)
+    if full or remembered is None or remembered.still is None or remembered.still.terms != given.terms:
+        return still.Walked(remembered)
+    if index.has_intent(given.state):
+        return still.Walked(remembered)
+    known = still.Known(remembered.listings, remembered.still, given.passes)
+    return still.Walked(remembered, known, still.changed_directories(tree, known, given.mounted))
 
 
-def _as_before(
-    tree: Beneath,
-    want: DesiredTree,
-    remembered: index.Index | None,
-    known: still.Known | None,
-    changed: list[bytes] | None,
-) -> Outcome | None:
+def _as_before(tree: Beneath, want: DesiredTree, walked: still.Walked) -> Outcome | None:
     """The outcome if nothing has changed since the last run left nothing to do; None if that cannot be told."""
+    remembered, known, changed = walked.remembered, walked.known, walked.changed
     if remembered is None or known is None or changed is None or remembered.tree != want.digest:
         return None
     if not still.is_harmless(tree, known, changed):

@@ -4,7 +4,9 @@ A path whose lstat still is what the index says still equals its entry, so "noth
 change of content, owner, mode or xattrs moves ctime, which no program can set back. A row whose ctime was too near
 to the clock (or ahead of it) when it was taken is not kept: a later change could carry the same ctime.
 
-`index` is written last and in one rename; it names the file `tree-<digest>` that holds the entries.
+`index` is written last and in one rename. It names two files that never change: `tree-<digest>`, the entries of a
+tree, and `listings-<digest>`, the rows by directory; and says what is other than in them since. So a run that changed
+little writes little (`amend`), until that has become much and all is written anew (`save`).
 """
 
 from __future__ import annotations
@@ -17,18 +19,24 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+from blake3 import blake3
 
 from sis.image.model import Entry
+from sis.sync.desired import Overlaid
 from sis.sync.listing import Listing, Row, fields_of
 from sis.system.files import Xattrs, atomic_write, make_dirs
 
-FORMAT = 2
+FORMAT = 3
 RACY_NS = 25_000_000
 """Coarser than any kernel's ctime ticks (10 ms at 100 Hz)."""
 
 _INDEX = "index"
 _INTENT = "intent"
 _TREE_PREFIX = "tree-"
+_LISTINGS_PREFIX = "listings-"
+
+AMENDED_MAX = 2000
+"""Entries and listings noted in `index` as other than in the files it names, before these are written anew."""
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +66,13 @@ class Still(msgspec.Struct, array_like=True, frozen=True):
     restless: dict[bytes, Xattrs]
 
 
-class Index(msgspec.Struct, array_like=True, frozen=True):
-    """The file `index`. `listings` by directory; the others as in `Remembered`."""
+class Head(msgspec.Struct, array_like=True, frozen=True):
+    """The file `index`. What is not told here is as in `Remembered`.
+
+    listings  names the file that has the listings, all but those in `moved`
+    moved     by directory, its listing now
+    base      digest of the tree whose file has the entries, all but those in `changed` and `gone`
+    """
 
     format: int
     tree: bytes
@@ -67,8 +80,29 @@ class Index(msgspec.Struct, array_like=True, frozen=True):
     absent: tuple[bytes, ...]
     kernels: tuple[str, ...]
     retained: tuple[str, ...]
-    listings: dict[bytes, Listing]
     still: Still | None
+    overlaid: Overlaid
+    listings: str
+    base: bytes
+    moved: dict[bytes, Listing] = {}
+    changed: tuple[Entry, ...] = ()
+    gone: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class Index:
+    """What is remembered, but for the entries: `index`, and the listings as they are now."""
+
+    head: Head
+    listings: Mapping[bytes, Listing]
+
+    @property
+    def tree(self) -> bytes:
+        return self.head.tree
+
+    @property
+    def still(self) -> Still | None:
+        return self.head.still
 
 
 class _TreeFile(msgspec.Struct, array_like=True):
@@ -76,7 +110,12 @@ class _TreeFile(msgspec.Struct, array_like=True):
     entries: tuple[Entry, ...]
 
 
-_File = TypeVar("_File", Index, _TreeFile)
+class _ListingsFile(msgspec.Struct, array_like=True):
+    format: int
+    listings: dict[bytes, Listing]
+
+
+_File = TypeVar("_File", Head, _TreeFile, _ListingsFile)
 
 
 @dataclass(frozen=True)
@@ -92,6 +131,7 @@ class Remembered:
     retained  kernel releases kept although the applied tree has not
     listings  by directory, the lstat of what was verified to equal its entry in `applied`
     still     what makes a short answer of it, if that is possible
+    overlaid  where the layer that was applied lies
     """
 
     tree: bytes = b""
@@ -103,6 +143,7 @@ class Remembered:
     retained: tuple[str, ...] = ()
     listings: Mapping[bytes, Listing] = field(default_factory=dict)
     still: Still | None = None
+    overlaid: Overlaid = field(default_factory=Overlaid)
 
 
 def is_settled(row: Row, now_ns: int) -> bool:
@@ -117,7 +158,11 @@ def wait_until_settled() -> None:
 
 def read(state: Path) -> Index | None:
     """The index of the state directory `state`. One that cannot be read back is as good as none."""
-    return _read(state / _INDEX, Index)
+    head = _read(state / _INDEX, Head)
+    stored = None if head is None else _read(state / head.listings, _ListingsFile)
+    if head is None or stored is None:
+        return None
+    return Index(head, stored.listings | head.moved)
 
 
 def has_intent(state: Path) -> bool:
@@ -137,21 +182,31 @@ def load(state: Path, index: Index | None, tree: bytes, entries: Mapping[bytes, 
         return Remembered(intended=intended)
     applied = entries
     if index.tree != tree:
-        stored = _read(_tree_path(state, index.tree), _TreeFile)
+        stored = _read(_tree_path(state, index.head.base), _TreeFile)
         if stored is None:
             return Remembered(intended=intended)
-        applied = {entry.path: _one_of(entry, entries.get(entry.path)) for entry in stored.entries}
+        applied = {entry.path: _one_of(entry, entries.get(entry.path)) for entry in _now(stored.entries, index.head)}
+    head = index.head
     return Remembered(
-        tree=index.tree,
+        tree=head.tree,
         applied=applied,
         intended=intended,
-        owned=frozenset(index.owned),
-        absent=frozenset(index.absent),
-        kernels=index.kernels,
-        retained=index.retained,
+        owned=frozenset(head.owned),
+        absent=frozenset(head.absent),
+        kernels=head.kernels,
+        retained=head.retained,
         listings=index.listings,
-        still=index.still,
+        still=head.still,
+        overlaid=head.overlaid,
     )
+
+
+def _now(entries: tuple[Entry, ...], head: Head) -> Iterable[Entry]:
+    """The entries of the tree applied, of those its base has."""
+    if not head.changed and not head.gone:
+        return entries
+    known = {entry.path: entry for entry in (*entries, *head.changed)}
+    return (known[path] for path in sorted(known.keys() - set(head.gone)))
 
 
 def _one_of(entry: Entry, like: Entry | None) -> Entry:
@@ -171,30 +226,76 @@ def save(state: Path, remembered: Remembered) -> None:
     tree = _tree_path(state, remembered.tree)
     if not tree.exists():
         _write(tree, _TreeFile(FORMAT, tuple(remembered.applied.values())))
-    index = Index(
+    rows = msgspec.msgpack.encode(_ListingsFile(FORMAT, dict(remembered.listings)))
+    listings = state / f"{_LISTINGS_PREFIX}{blake3(rows).hexdigest()[:32]}"
+    if not listings.exists():
+        _write_bytes(listings, rows)
+    head = Head(
         format=FORMAT,
         tree=remembered.tree,
         owned=tuple(sorted(remembered.owned)),
         absent=tuple(sorted(remembered.absent)),
         kernels=remembered.kernels,
         retained=remembered.retained,
-        listings=dict(remembered.listings),
         still=remembered.still,
+        overlaid=remembered.overlaid,
+        listings=listings.name,
+        base=remembered.tree,
     )
-    _write(state / _INDEX, index)
+    _write(state / _INDEX, head)
     (state / _INTENT).unlink(missing_ok=True)
-    for old in state.glob(_TREE_PREFIX + "*"):
-        if old != tree:
+    for old in (*state.glob(_TREE_PREFIX + "*"), *state.glob(_LISTINGS_PREFIX + "*")):
+        if old not in (tree, listings):
             old.unlink(missing_ok=True)
+
+
+def can_amend(index: Index, changes: int) -> bool:
+    """Whether that many changes more are better noted in the index than written into all it is made of."""
+    head = index.head
+    return len(head.changed) + len(head.gone) + len(head.moved) + changes <= AMENDED_MAX
+
+
+def amend(
+    state: Path,
+    index: Index,
+    tree: bytes,
+    entries: Mapping[bytes, Entry | None],
+    listings: Mapping[bytes, Listing],
+    still: Still | None,
+) -> None:
+    """Remember `tree`, which has other `entries` (None: no longer) and other `listings` than what `index` tells of."""
+    head = index.head
+    changed = {entry.path: entry for entry in head.changed}
+    gone = set(head.gone)
+    for path, entry in entries.items():
+        changed.pop(path, None)
+        gone.discard(path)
+        if entry is None:
+            gone.add(path)
+        else:
+            changed[path] = entry
+    amended = msgspec.structs.replace(
+        head,
+        tree=tree,
+        still=still,
+        moved={**head.moved, **listings},
+        changed=tuple(changed.values()),
+        gone=tuple(sorted(gone)),
+    )
+    _write(state / _INDEX, amended)
 
 
 def _tree_path(state: Path, digest: bytes) -> Path:
     return state / f"{_TREE_PREFIX}{digest.hex()[:32]}"
 
 
-def _write(path: Path, value: Index | _TreeFile) -> None:
+def _write(path: Path, value: Head | _TreeFile) -> None:
+    _write_bytes(path, msgspec.msgpack.encode(value))
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
     make_dirs(path.parent, mode=0o700)
-    atomic_write(path, msgspec.msgpack.encode(value), mode=0o600)
+    atomic_write(path, data, mode=0o600)
 
 
 def _read(path: Path, kind: type[_File]) -> _File | None:

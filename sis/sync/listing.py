@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter
 from typing import NamedTuple
 
 Row = bytes
 """What lstat told of a path, packed: see `Fields`."""
 
-Listing = list[bytes]
-"""What is in one directory: `packed` members, in ascending order."""
+Listing = bytes
+"""What is in one directory: `packed` members in ascending order, one after another."""
 
 ROOT_PARENT = b""
 """The directory of the root's own row, which is named b"." there."""
@@ -66,9 +66,22 @@ def packed(name: bytes, row: Row) -> bytes:
     return name + b"\0" + row
 
 
-def unpacked(member: bytes) -> tuple[bytes, Row]:
-    """The name and the row of a member."""
-    return member[: -_ROW.size - 1], member[-_ROW.size :]
+def joined(members: list[bytes]) -> Listing:
+    """`packed` members, in any order, as a listing."""
+    members.sort()
+    return b"".join(members)
+
+
+def unpacked(listing: Listing) -> Iterator[tuple[bytes, Row]]:
+    """The name and the row of each member, in order. A listing that is cut off loses its last one."""
+    at, end = 0, len(listing) - _ROW.size
+    while at < end:
+        zero = listing.find(b"\0", at, end)
+        if zero < 0:
+            return
+        after = zero + 1 + _ROW.size
+        yield listing[at:zero], listing[zero + 1 : after]
+        at = after
 
 
 def place_of(path: bytes) -> tuple[bytes, bytes]:
@@ -86,10 +99,26 @@ def path_of(directory: bytes, name: bytes) -> bytes:
 
 def listed(rows: Mapping[bytes, Row], directories: Iterable[bytes] = ()) -> dict[bytes, Listing]:
     """Rows by path as listings by directory; of every one of `directories`, be it an empty one."""
-    listings: dict[bytes, Listing] = {directory: [] for directory in directories}
+    members: dict[bytes, list[bytes]] = {directory: [] for directory in directories}
     for path, row in rows.items():
         directory, name = place_of(path)
-        listings.setdefault(directory, []).append(packed(name, row))
-    for members in listings.values():
-        members.sort()
-    return listings
+        members.setdefault(directory, []).append(packed(name, row))
+    return {directory: joined(inside) for directory, inside in members.items()}
+
+
+class ListedRows:
+    """The rows of listings by path; a directory is unfolded when it is asked for."""
+
+    def __init__(self, listings: Mapping[bytes, Listing]) -> None:
+        self._listings = listings
+        self._unfolded: dict[bytes, dict[bytes, Row]] = {}
+
+    def get(self, path: bytes) -> Row | None:
+        directory, name = place_of(path)
+        return self.within(directory).get(name)
+
+    def within(self, directory: bytes) -> Mapping[bytes, Row]:
+        """By name, what a listing has."""
+        if directory not in self._unfolded:
+            self._unfolded[directory] = dict(unpacked(self._listings.get(directory, b"")))
+        return self._unfolded[directory]

@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import resource
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import msgspec
 
@@ -18,9 +19,9 @@ from sis.sync.deltas import DeltaUse
 from sis.sync.desired import DesiredTree
 from sis.sync.faults import explained, fault_of
 from sis.sync.fetch import Fetching
-from sis.sync.index import Index
 from sis.sync.locate import locate
 from sis.sync.model import Observer, Outcome, Totals
+from sis.sync.near import survey_near
 from sis.sync.observe import observe
 from sis.sync.plan import LocalContent, Plan, make_plan
 from sis.sync.remember import Survey, remember, remember_what_was_verified
@@ -28,6 +29,7 @@ from sis.sync.rules import Conditions, Rules
 from sis.sync.source import ChunkSource
 from sis.sync.space import must_fit
 from sis.sync.stage import Stage
+from sis.sync.still import Walked
 from sis.system import memory
 from sis.system.beneath import Beneath
 
@@ -38,29 +40,26 @@ def look(
     tree: Beneath,
     want: DesiredTree,
     given: Conditions,
-    remembered: Index | None,
-    calm: frozenset[bytes],
+    walked: Walked,
     *,
     source: ChunkSource | None = None,
     full: bool = False,
 ) -> Outcome:
-    """Say what differs; see `engine.check`. In the directories `calm` all was found to be as remembered."""
+    """Say what differs; see `engine.check`."""
     memory.keep_little()
-    survey = _survey(tree, want, given, remembered, calm, full, source)
-    by_delta = _by_delta(tree, survey, source)
-    plan = _plan(tree, want, survey, source, by_delta)
-    remember_what_was_verified(want, survey)
-    if source is not None and survey.comparison.in_sync:
+    task = _task(tree, want, given, walked, full, source)
+    plan = _plan(tree, task, source)
+    remember_what_was_verified(task.want, task.survey)
+    if source is not None and task.survey.comparison.in_sync:
         source.settle(given.state)
-    return _told(plan, survey, source, by_delta)
+    return _told(plan, task, source)
 
 
 def make_equal(
     tree: Beneath,
     want: DesiredTree,
     given: Conditions,
-    remembered: Index | None,
-    calm: frozenset[bytes],
+    walked: Walked,
     *,
     source: ChunkSource,
     full: bool = False,
@@ -71,9 +70,9 @@ def make_equal(
     memory.keep_little()
     _allow_many_open_files()
     with explained("looking at the tree"):
-        survey = _survey(tree, want, given, remembered, calm, full, source)
-        by_delta = _by_delta(tree, survey, source)
-        plan = _plan(tree, want, survey, source, by_delta)
+        task = _task(tree, want, given, walked, full, source)
+        plan = _plan(tree, task, source)
+    want, survey = task.want, task.survey
     with Stage(tree, survey.observed, _progress(plan, observe)) as stage:
         with explained("preparing the staging directory"):
             stage.keep_only(plan.files, plan.trees)
@@ -82,31 +81,51 @@ def make_equal(
             stage.discard()
             remember_what_was_verified(want, survey)
             source.settle(given.state)
-            return _told(plan, survey, source, by_delta)
-        fetched = _make_ready(stage, plan, want, source, by_delta)
+            return _told(plan, task, source)
+        fetched = _make_ready(stage, plan, want, source, task.by_delta)
+        totals = _final_totals(plan, stage, fetched, task.by_delta)
         if only_stage:
-            told = _told(plan, survey, source, by_delta)
-            return msgspec.structs.replace(told, totals=_final_totals(plan, stage, fetched, by_delta))
+            return msgspec.structs.replace(_told(plan, task, source), totals=totals)
         index.intend(given.state, (want.entries[path] for path in survey.comparison.node_paths))
         with explained("putting the new files in place"):
             applied = apply(tree, plan, stage, survey.observed.areas)
         with explained("looking at what was placed"):
             changed_meanwhile = remember(tree, want, survey, applied)
     source.settle(given.state)
-    totals = _final_totals(plan, stage, fetched, by_delta)
-    told = _told(plan, survey, source, by_delta)
-    return _done(told, survey, totals, (*changed_meanwhile, *applied.not_empty))
+    return _done(_told(plan, task, source), survey, totals, (*changed_meanwhile, *applied.not_empty))
 
 
-def _survey(
+@dataclass(frozen=True)
+class _Task:
+    """What was found, and what it is to become: of the whole tree, or of what a step changes."""
+
+    want: DesiredTree
+    survey: Survey
+    by_delta: DeltaUse | None = None
+
+
+def _task(
     tree: Beneath,
     want: DesiredTree,
     given: Conditions,
-    found: Index | None,
-    calm: frozenset[bytes],
+    walked: Walked,
     full: bool,
     source: ChunkSource | None,
+) -> _Task:
+    step = source.step() if source is not None and walked.changed is not None else None
+    survey = survey_near(tree, want, given, walked, step) if step is not None else None
+    if step is not None and survey is not None and survey.amended is not None:
+        return _Task(survey.amended.part, survey, DeltaUse(step.delta, tree, survey.observed, step.cost))
+    survey = _survey(tree, want, given, walked, full, source)
+    if source is None or source.delta is None or not survey.comparison.to_do:
+        return _Task(want, survey)
+    return _Task(want, survey, DeltaUse(source.delta, tree, survey.observed, source.stored_bytes))
+
+
+def _survey(
+    tree: Beneath, want: DesiredTree, given: Conditions, walked: Walked, full: bool, source: ChunkSource | None
 ) -> Survey:
+    found = walked.remembered
     if source is not None and found is not None and found.tree != want.digest:
         _ = source.content  # the delta's older manifest is done with before the tree applied takes its place in memory
     remembered = index.load(given.state, found, want.digest, want.entries)
@@ -117,7 +136,7 @@ def _survey(
         candidates=(want.entries, *placed),
         applied=remembered.applied,
         listings={} if full else remembered.listings,
-        calm=calm if remembered.applied else frozenset(),
+        calm=walked.calm if remembered.applied else frozenset(),
         passes=rules.passes,
         mounts=given.mounts,
         mounted=given.mounted,
@@ -126,23 +145,18 @@ def _survey(
     return Survey(given, rules, remembered, observed, comparison)
 
 
-def _by_delta(tree: Beneath, survey: Survey, source: ChunkSource | None) -> DeltaUse | None:
-    if source is None or source.delta is None or not survey.comparison.to_do:
-        return None
-    return DeltaUse(source.delta, tree, survey.observed, source.stored_bytes)
-
-
-def _plan(
-    tree: Beneath, want: DesiredTree, survey: Survey, source: ChunkSource | None, by_delta: DeltaUse | None
-) -> Plan:
+def _plan(tree: Beneath, task: _Task, source: ChunkSource | None) -> Plan:
+    want, survey, by_delta = task.want, task.survey, task.by_delta
     comparison = survey.comparison
     local = locate(tree, survey.observed, comparison, want.blobs) if source and comparison.to_do else _NOWHERE
     stored_bytes = by_delta.cost if by_delta else source.stored_bytes if source else _unknown
     plan = make_plan(want.entries, survey.observed, comparison, survey.rules, local, want.blobs, stored_bytes)
-    if by_delta is None:
-        return plan
-    delta_bytes, chunk_bytes = by_delta.estimate(plan.to_fetch)
-    totals = msgspec.structs.replace(plan.totals, bytes_fetched=delta_bytes + chunk_bytes, bytes_delta=delta_bytes)
+    totals = plan.totals
+    if survey.amended is not None:
+        totals = msgspec.structs.replace(totals, entries=survey.amended.entries)
+    if by_delta is not None:
+        delta_bytes, chunk_bytes = by_delta.estimate(plan.to_fetch)
+        totals = msgspec.structs.replace(totals, bytes_fetched=delta_bytes + chunk_bytes, bytes_delta=delta_bytes)
     return dataclasses.replace(plan, totals=totals)
 
 
@@ -202,9 +216,10 @@ def _final_totals(plan: Plan, stage: Stage, fetched: int, by_delta: DeltaUse | N
     )
 
 
-def _told(plan: Plan, survey: Survey, source: ChunkSource | None, by_delta: DeltaUse | None) -> Outcome:
+def _told(plan: Plan, task: _Task, source: ChunkSource | None) -> Outcome:
+    survey = task.survey
     of_source = source.notices if source and plan.to_fetch else ()
-    of_delta = by_delta.notices() if by_delta else ()
+    of_delta = task.by_delta.notices() if task.by_delta else ()
     return Outcome(
         changes=plan.changes,
         totals=plan.totals,

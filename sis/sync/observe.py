@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from sis.image.model import HOLE, Entry, Kind
 from sis.sync.forked import Forked, is_worth_it
-from sis.sync.listing import INODE_BYTES, Listing, Row, fields_of, packed, place_of, row_of, unpacked
+from sis.sync.listing import INODE_BYTES, Listing, Row, fields_of, place_of, row_of, unpacked
 from sis.sync.rules import STAGE
 from sis.system.beneath import Beneath
 from sis.system.files import Xattrs, read_xattrs
@@ -67,6 +67,12 @@ class Area:
     def path(self, name: bytes) -> bytes:
         """The path of `name` at the top of this file system."""
         return name if self.mount == b"." else self.mount + b"/" + name
+
+
+def area_at(tree: Beneath, mount: bytes) -> Area:
+    """The file system mounted at `mount`."""
+    found = os.fstat(tree.root) if mount == b"." else tree.lstat(mount)
+    return Area(mount, found.st_dev, found.st_blksize)
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,7 @@ def observe(
     suspects: list[tuple[bytes, os.stat_result]] = []
     names: dict[bytes, list[bytes]] = {}
     listing_of: bytes | None = None
-    trusted: frozenset[bytes] = frozenset()
+    trusted: Mapping[bytes, Row] = {}
     for path, row, status in walk.entries():
         if status is None:
             if (entry := applied.get(path)) is not None:
@@ -136,8 +142,8 @@ def observe(
             continue
         directory, name = place_of(path)
         if directory != listing_of:
-            listing_of, trusted = directory, frozenset(listings.get(directory, ()))
-        if trusted and packed(name, row) in trusted and (entry := applied.get(path)) is not None:
+            listing_of, trusted = directory, dict(unpacked(listings.get(directory, b"")))
+        if trusted and trusted.get(name) == row and (entry := applied.get(path)) is not None:
             found[path] = Found(entry, row)
         else:
             suspects.append((path, status))
@@ -228,7 +234,7 @@ class _Walk:
             prefix, device, is_top = pending.pop()
             calm = self._calm.get(prefix[:-1] or b".")
             if calm is not None:
-                for name, row in map(unpacked, calm):
+                for name, row in unpacked(calm):
                     path = prefix + name
                     yield path, row, None
                     fields = fields_of(row)

@@ -8,14 +8,27 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from sis.image.model import Kind
 from sis.sync import index
 from sis.sync.apply import Applied, is_as_desired
 from sis.sync.compare import Comparison, kernel_of
 from sis.sync.desired import DesiredTree
-from sis.sync.index import Remembered, Still, is_settled
-from sis.sync.listing import Listing, Row, fields_of, is_same_inode, listed, packed, place_of, row_of
-from sis.sync.observe import Found, Observed
+from sis.sync.index import Index, Remembered, Still, is_settled
+from sis.sync.listing import (
+    ListedRows,
+    Listing,
+    Row,
+    fields_of,
+    is_same_inode,
+    joined,
+    listed,
+    packed,
+    place_of,
+    row_of,
+)
+from sis.sync.observe import Observed
 from sis.sync.rules import STAGE, Conditions, Rules, parents_of
 from sis.sync.still import known_mounts
 from sis.system.beneath import Beneath
@@ -24,14 +37,30 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Amended:
+    """That a survey is of a step alone (`near`): what it amends.
+
+    part     what is looked at of the desired tree
+    paths    those the step changes
+    entries  how many the whole desired tree has
+    """
+
+    index: Index
+    part: DesiredTree
+    paths: frozenset[bytes]
+    entries: int
+
+
+@dataclass(frozen=True)
 class Survey:
-    """All that is known before anything is decided."""
+    """All that is known before anything is decided; of a step alone, with `amended`."""
 
     given: Conditions
     rules: Rules
     remembered: Remembered
     observed: Observed
     comparison: Comparison
+    amended: Amended | None = None
 
 
 def remember(tree: Beneath, want: DesiredTree, survey: Survey, applied: Applied) -> tuple[bytes, ...]:
@@ -91,23 +120,21 @@ def remember_what_was_verified(want: DesiredTree, survey: Survey) -> None:
 def _verified_rows(want: DesiredTree, survey: Survey) -> dict[bytes, Row]:
     observed, comparison, rules = survey.observed, survey.comparison, survey.rules
     differing = {difference.path for difference in (*comparison.to_do, *comparison.told)}
-    listings = survey.remembered.listings
+    listed_rows = ListedRows(survey.remembered.listings)
     rows = {}
-
-    def is_listed(path: bytes, found: Found) -> bool:
-        directory, name = place_of(path)
-        return packed(name, found.row) in listings.get(directory, ())
-
     for path, found in observed.found.items():
         if path not in want.entries or path in differing or path in comparison.owned or rules.verb(path) == "ignore":
             continue
-        if is_settled(found.row, observed.started_ns) or is_listed(path, found):
+        if is_settled(found.row, observed.started_ns) or listed_rows.get(path) == found.row:
             rows[path] = found.row
     return rows
 
 
 def _save(want: DesiredTree, survey: Survey, rows: dict[bytes, Row], *, is_equal: bool) -> None:
     """Write the index, unless it says all this already. `is_equal`: nothing is left to do or to tell."""
+    if survey.amended is not None:
+        _amend(survey, survey.amended, rows, is_equal=is_equal)
+        return
     comparison, before = survey.comparison, survey.remembered
     found = survey.observed.found
     directories = [path for path, entry in want.entries.items() if entry.kind is Kind.DIR]
@@ -123,9 +150,35 @@ def _save(want: DesiredTree, survey: Survey, rows: dict[bytes, Row], *, is_equal
         retained=comparison.retained,
         listings=listings,
         still=_still(want, survey, rows, listings) if is_equal else None,
+        overlaid=want.overlaid,
     )
     if before.intended or before.tree != want.digest or remembered != before:
         index.save(survey.given.state, remembered)
+
+
+def _amend(survey: Survey, amended: Amended, rows: Mapping[bytes, Row], *, is_equal: bool) -> None:
+    """Note in the index what a step has changed, instead of writing all of it anew."""
+    before, entries = amended.index, amended.part.entries
+    unfolded = ListedRows(before.listings)
+    members: dict[bytes, dict[bytes, Row]] = {}
+    for path in entries.keys() | amended.paths:
+        directory, name = place_of(path)
+        if directory not in members:
+            members[directory] = dict(unfolded.within(directory))
+        if path in rows:
+            members[directory][name] = rows[path]
+        else:
+            members[directory].pop(name, None)
+    listings = {path: joined([packed(*member) for member in inside.items()]) for path, inside in members.items()}
+    still = before.still
+    if still is not None and is_equal and rows.keys() >= entries.keys():
+        restless = {path: entries[path].xattrs if path in entries else known for path, known in still.restless.items()}
+        still = msgspec.structs.replace(still, entries=amended.entries, restless=restless)
+    else:
+        still = None
+    changed = {path: entries.get(path) for path in amended.paths}
+    moved = {path: listing for path, listing in listings.items() if listing != before.listings[path]}
+    index.amend(survey.given.state, before, amended.part.digest, changed, moved, still)
 
 
 def _is_directory(row: Row) -> bool:

@@ -14,6 +14,7 @@ from sis.image.store import Store
 
 if TYPE_CHECKING:
     from sis.image.delta_read import Delta
+    from sis.image.step import Step
     from sis.image.tables import Location
 
 
@@ -46,6 +47,12 @@ class ChunkSource:
     @property
     def delta(self) -> Delta | None:
         return self.content.delta
+
+    def step(self) -> Step | None:
+        """The way here from what the tree was last made equal to, by what differs alone; None if there is none."""
+        if not isinstance(self.store, KeptStore) or self.version_id is None:
+            return None
+        return self.store.step(self.version_id)
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -91,7 +98,7 @@ def open_source(store: Store, version_id: str, version: Version) -> ChunkSource:
     """The content of a version, and the delta that leads to it if there is one."""
 
     def content() -> Content:
-        delta = store.delta(version_id) if isinstance(store, KeptStore) else None
-        return Content(store.manifest(version.manifest), store.table(version.table), delta)
+        manifest, table = store.manifest(version.manifest), store.table(version.table)
+        return Content(manifest, table, store.delta(version_id) if isinstance(store, KeptStore) else None)
 
     return ChunkSource(store, content, version_id)

@@ -13,13 +13,14 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sis.sync.forked import Forked, is_worth_it
-from sis.sync.index import Still
+from sis.sync.index import Index, Still
 from sis.sync.listing import (
     ROOT_PARENT,
     Listing,
     Row,
     differs_in_time_only,
     fields_of,
+    joined,
     packed,
     path_of,
     place_of,
@@ -42,6 +43,27 @@ class Known:
     still: Still
     passes: Callable[[bytes], bool]
     """Whether the policy leaves a path that is not in the desired tree alone."""
+
+
+@dataclass(frozen=True)
+class Walked:
+    """What is remembered of a tree, and what a walk has found by it.
+
+    known    what the walk was compared with; None if there was none
+    changed  the directories whose listing is not as remembered; None if that is not known
+    """
+
+    remembered: Index | None
+    known: Known | None = None
+    changed: list[bytes] | None = None
+
+    @property
+    def calm(self) -> frozenset[bytes]:
+        """Directories in which all is as it was, and nothing was left aside: their listings say what is in them."""
+        if self.known is None or self.changed is None:
+            return frozenset()
+        known = self.known
+        return frozenset(known.listings.keys() - known.still.aside.keys() - {*self.changed, ROOT_PARENT})
 
 
 def changed_directories(tree: Beneath, known: Known, mounted: frozenset[bytes]) -> list[bytes] | None:
@@ -68,11 +90,6 @@ def is_harmless(tree: Beneath, known: Known, changed: Iterable[bytes]) -> bool:
         return False
 
 
-def calm_directories(known: Known, changed: Iterable[bytes]) -> frozenset[bytes]:
-    """Those in which all is as it was, and nothing was left aside: their listings say what there is in them."""
-    return frozenset(known.listings.keys() - known.still.aside.keys() - {*changed, ROOT_PARENT})
-
-
 def known_mounts(
     mounted: frozenset[bytes], aside: Mapping[bytes, Mapping[bytes, bool]], walked: Container[bytes]
 ) -> frozenset[bytes]:
@@ -96,12 +113,12 @@ def _are_apart(tree: Beneath, uncrossed: Sequence[bytes], mounted: frozenset[byt
 
 def _changed(tree: Beneath, known: Known, directories: Sequence[bytes]) -> list[bytes] | None:
     """The directories whose listing is not as remembered; None if one of them cannot be listed."""
-    count = sum(map(len, known.listings.values()))
-    if not is_worth_it(count):
+    if not is_worth_it(known.still.entries):
         return _walk(tree, known, directories)
     half, seen = 0, 0
-    while seen < count // 2 and half < len(directories):
-        seen += len(known.listings.get(directories[half], ()))
+    share = sum(map(len, known.listings.values())) // 2
+    while seen < share and half < len(directories):
+        seen += len(known.listings.get(directories[half], b""))
         half += 1
     others = directories[half:]
     helper = Forked(lambda: _told(_walk(tree, known, others), others))
@@ -125,7 +142,7 @@ def _told(changed: list[bytes] | None, directories: Sequence[bytes]) -> bytes:
 def _walk(tree: Beneath, known: Known, directories: Sequence[bytes]) -> list[bytes] | None:
     listings, aside = known.listings, known.still.aside
     changed = []
-    if b"." in directories and listings.get(ROOT_PARENT) != [packed(b".", row_of(os.fstat(tree.root)))]:
+    if b"." in directories and listings.get(ROOT_PARENT) != packed(b".", row_of(os.fstat(tree.root))):
         changed.append(ROOT_PARENT)
     for directory in directories:
         try:
@@ -138,7 +155,7 @@ def _walk(tree: Beneath, known: Known, directories: Sequence[bytes]) -> list[byt
             return None
         finally:
             os.close(handle)
-        if found != listings.get(directory, []):
+        if found != listings.get(directory, b""):
             changed.append(directory)
     return changed
 
@@ -154,19 +171,18 @@ def _members(handle: int, aside: Mapping[bytes, bool] | None) -> Listing:
                 continue
             row = row_of(member.stat(follow_symlinks=False))
             found.append(packed(name.encode("utf-8", "surrogateescape"), row))
-    found.sort()
-    return found
+    return joined(found)
 
 
 def _is_harmless(tree: Beneath, known: Known, directory: bytes) -> bool:
     """Whether all that differs in a directory is the node's own business."""
-    remembered = dict(map(unpacked, known.listings.get(directory, ())))
+    remembered = dict(unpacked(known.listings.get(directory, b"")))
     if directory == ROOT_PARENT:
         return _is_restless(tree, known, b".", remembered.get(b"."), row_of(os.fstat(tree.root)))
     aside = known.still.aside.get(directory, {})
     handle = tree.open_directory(directory)
     try:
-        found = dict(map(unpacked, _members(handle, aside)))
+        found = dict(unpacked(_members(handle, aside)))
     finally:
         os.close(handle)
     if not remembered.keys() <= found.keys():

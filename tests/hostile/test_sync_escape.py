@@ -15,7 +15,7 @@ import pytest
 from sis.errors import SisError
 from sis.image.model import Entry, Kind
 from sis.sync import engine
-from sis.sync.desired import DesiredTree, Laid
+from sis.sync.desired import DesiredTree, Laid, Overlaid
 from sis.system import beneath, process
 from sis.system.beneath import Beneath
 from sis.system.files import open_stepwise
@@ -106,7 +106,7 @@ def test_a_path_that_leads_out_is_refused(tmp_path: Path, path: bytes) -> None:
     bench.commit(make_tree(tmp_path / "tree", files=1))
     root = Entry(path=b".", kind=Kind.DIR, mode=0o755, uid=0, gid=0, mtime_ns=0)
     evil = Entry(path=path, kind=Kind.FILE, mode=0o644, uid=0, gid=0, mtime_ns=0)
-    want = DesiredTree(bytes(32), lambda: Laid({b".": root, path: evil}, {}, {}))
+    want = DesiredTree(bytes(32), lambda: Laid({b".": root, path: evil}, {}, {}, Overlaid()))
     with pytest.raises(SisError, match="not a path beneath the root"):
         engine.sync(bench.root, want, policy=bench.policy, source=bench.source(), state=bench.state)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["keys", "node", "root", "store", "tree"]
