@@ -12,11 +12,11 @@ from tests.bench import trees
 from tests.bench.figures import Figure, Measured, figure
 from tests.bench.methods.method import Method, Node
 
-_REPEATS = 3
-"""Times that `nochange` and `verify` run; the median of each column counts."""
+_QUICK_REPEATS = 3
+"""Times that `nochange` and `verify` run, which leave the node as it is; the median of each column counts."""
 
-_ONCE_S = 5.0
-"""What takes longer is steady enough to run once."""
+_ENOUGH_S = {"nochange": 5.0, "verify": 5.0, "edits": 10.0, "cold": 20.0, "upgrade": 20.0}
+"""The works that are repeated, and the seconds in all after which a method has run often enough."""
 
 _ORDER = (
     *("commit", "recommit", "publish", "cold", "nochange", "verify", "edits"),
@@ -69,15 +69,15 @@ def run(methods: Sequence[Method], done: Done, say: Say) -> Iterator[Figure]:
 
 
 def _in_turn(work: str, courses: Sequence[_Course]) -> Iterator[Figure]:
-    if work not in ("nochange", "verify"):
+    if work not in _ENOUGH_S:
         for course in courses:
             yield course.figure_of(work)
         return
     runs: dict[str, list[Figure]] = {course.name: [] for course in courses}
-    for _ in range(_REPEATS):
+    for _ in range(_QUICK_REPEATS if work in ("nochange", "verify") else courses[0].repeats):
         for course in courses:
             known = runs[course.name]
-            if not known or not (known[0].is_wrong or known[0].wall_s > _ONCE_S):
+            if not known or not (known[0].is_wrong or sum(it.wall_s for it in known) > _ENOUGH_S[work]):
                 known.append(course.figure_of(work))
     yield from (_middle(known) for known in runs.values())
 
@@ -104,6 +104,7 @@ class _Course:
 
     def __init__(self, method: Method) -> None:
         self.name = method.name
+        self.repeats = method.scene.size.repeats
         self.node = Node(method.scene.nodes / method.name)
         self._method = method
         self._wire = method.scene.wire
