@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from configurator.facts import Facts, NetworkInterface, decode_facts
+from configurator.facts import Facts, decode_facts
 from sis.image import commit
 from sis.image.store import LocalStore
 from sis.inventory import cluster as inventory_cluster
@@ -118,6 +118,6 @@ def _of_node(machine: Facts, number: int) -> Facts:
     """The recorded machine with this node's MACs."""
     ports = [
         msgspec.structs.replace(port, mac=mac(number, at)) if at < 3 else port
-        for at, port in enumerate(port for port in machine.interfaces if isinstance(port, NetworkInterface))
+        for at, port in enumerate(machine.interfaces)
     ]
     return msgspec.structs.replace(machine, interfaces=tuple(ports), serial=f"SN{number:06d}")

@@ -147,7 +147,7 @@ def pages(inventory: Inventory, url: str, peers: Sequence[Peer], spent: Spent) -
     with browser(url) as opened:
         opened.open(f"{url}/login?code={inventory.admins.new_login('bench', 'view')}")
         loads = [load_s(opened) for _ in range(3)]
-        opened.until(lambda: opened.find("#live").text == "live", "the page is live")
+        opened.live()
         spent.since()
         lags = asyncio.run(flood(opened, peers))
         work_s = spent.since()
