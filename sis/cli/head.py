@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +13,9 @@ from sis.cli.context import Context
 from sis.errors import UsageFault
 
 if TYPE_CHECKING:
+    from sis.head import tls
     from sis.head.netboot import DhcpMode
+    from sis.inventory.db import Inventory
 
 
 @click.group("head")
@@ -29,6 +32,8 @@ def head() -> None:
 @click.option("--dhcp-range", metavar="FIRST-LAST", help="Addresses for machines that are no node's.")
 @click.option("--database", metavar="URL", help="Keep the inventory in PostgreSQL: postgresql://sis@/sis")
 @click.option("--url", metavar="URL", help="The head's URL as nodes reach it, when it is not what they connected to.")
+@click.option("--tls", "with_tls", is_flag=True, help="Make a certificate: console and admin API by TLS only.")
+@click.option("--tls-name", "tls_names", multiple=True, metavar="NAME", help="One more name the console is reached by.")
 @click.pass_obj
 def init(
     context: Context,
@@ -40,6 +45,8 @@ def init(
     dhcp_range: str | None,
     database: str | None,
     url: str | None,
+    with_tls: bool,
+    tls_names: tuple[str, ...],
 ) -> None:
     """Make the state directory: store, signing key, inventory, and the key root on the head logs in to nodes with.
 
@@ -72,9 +79,13 @@ def init(
             inventory.settings.set(cluster=cluster)
         if url:
             inventory.settings.set(url=url)
+        certificate = _certificate(context, inventory, tls_names) if with_tls or tls_names else None
     click.echo(f"state: {context.state}")
     click.echo(f"signing key: {key}")
     click.echo(f"login key: {login_key}")
+    if certificate is not None:
+        click.echo(f"certificate: {certificate.cert} (until {certificate.ends:%Y-%m-%d})")
+        click.echo(f"certificate SHA-256: {certificate.fingerprint}")
 
 
 @head.command(epilog="Example: sis head run --interface eth1 --dhcp")
@@ -84,12 +95,31 @@ def init(
 @click.option("--dhcp", "mode", flag_value="full", help="Give addresses (the default with --interface).")
 @click.option("--proxy", "mode", flag_value="proxy", help="Another DHCP server gives addresses; add boot answers only.")
 @click.option("--no-dhcp", "mode", flag_value="off", help="Serve HTTP only.")
+@click.option(
+    "--tls-listen",
+    default="0.0.0.0:8743",
+    show_default=True,
+    metavar="ADDR:PORT",
+    help="Where to serve console and admin API by TLS, when there is a certificate.",
+)
+@click.option("--tls-cert", metavar="FILE", help="A certificate (PEM, with its chain) instead of the head's own.")
+@click.option("--tls-key", metavar="FILE", help="Its private key.")
 @click.pass_obj
-def run(context: Context, listen: str, database: str | None, interface: str | None, mode: str | None) -> None:
+def run(
+    context: Context,
+    listen: str,
+    database: str | None,
+    interface: str | None,
+    mode: str | None,
+    tls_listen: str,
+    tls_cert: str | None,
+    tls_key: str | None,
+) -> None:
     """Run the head in the foreground until SIGTERM or ^C. Nodes at work wait for it and go on when it is back."""
     from sis.head import service
 
-    address, port = _endpoint(listen)
+    address, port = _endpoint(listen, "--listen 10.77.0.1:8700")
+    secure = _tls(context, tls_listen, tls_cert, tls_key)
     chosen: DhcpMode | None = "full" if mode == "full" else "proxy" if mode == "proxy" else "off" if mode else None
     if chosen in ("full", "proxy") and interface is None:
         raise UsageFault(f"--{'dhcp' if chosen == 'full' else 'proxy'} needs --interface")
@@ -98,7 +128,7 @@ def run(context: Context, listen: str, database: str | None, interface: str | No
     if database:
         context.keep_database(database)
     with context.open_inventory(create=True) as inventory:
-        settings = service.Settings(address=address, port=port, interface=interface, dhcp=chosen)
+        settings = service.Settings(address=address, port=port, interface=interface, dhcp=chosen, tls=secure)
         service.run(context.state, inventory, settings, ready=_say)
     click.echo("head: ended", err=True)
 
@@ -137,7 +167,36 @@ def _say(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _endpoint(text: str) -> tuple[str, int]:
+def _certificate(context: Context, inventory: Inventory, names: tuple[str, ...]) -> tls.Certificate:
+    """The head's own, for all names and addresses the head is known to have."""
+    import socket
+    from urllib.parse import urlsplit
+
+    from sis.head import tls
+
+    told = urlsplit(inventory.settings.get("url") or "").hostname
+    heads = [str(each.data["head"]) for each in inventory.networks.list() if each.data.get("head")]
+    host = socket.gethostname()
+    known = ("localhost", "127.0.0.1", "::1", host, host.partition(".")[0], *heads, *([told] if told else []), *names)
+    return tls.make(context.state, known)
+
+
+def _tls(context: Context, listen: str, cert: str | None, key: str | None) -> tls.Settings | None:
+    """How to serve TLS: with the files given, else with the head's own certificate; None without either."""
+    from sis.head import tls
+
+    if (cert is None) != (key is None):
+        raise UsageFault("--tls-cert and --tls-key go together")
+    known = tls.read(Path(cert), Path(key)) if cert is not None and key is not None else tls.own(context.state)
+    if known is None:
+        return None
+    if known.is_to_be_renewed:
+        _say(f"the certificate {known.cert} ends on {known.ends:%Y-%m-%d}: make it anew (sis head init --tls)")
+    address, port = _endpoint(listen, "--tls-listen 10.77.0.1:8743")
+    return tls.Settings(known, address, port)
+
+
+def _endpoint(text: str, example: str) -> tuple[str, int]:
     from ipaddress import ip_address
 
     address, _, port = text.rpartition(":")
@@ -148,5 +207,5 @@ def _endpoint(text: str) -> tuple[str, int]:
     except ValueError:
         valid = False
     if not valid:
-        raise UsageFault(f"not an address and port: {text}", hint="write --listen 10.77.0.1:8700")
+        raise UsageFault(f"not an address and port: {text}", hint=f"write {example}")
     return address, int(port)

@@ -33,7 +33,8 @@ def login(context: Context, role: str, name: str | None, url: str | None) -> Non
     """Print a URL that opens the console in a browser: good once, within 10 minutes, then for 12 hours."""
     with context.open_inventory() as inventory:
         code = inventory.admins.new_login(name or _user(), cast("Role", role))
-        base = url or inventory.settings.get("url") or _running(context) or _URL
+        told = url or _running(context, "console.url")
+        base = told or inventory.settings.get("url") or _running(context, "head.url") or _URL
     address = f"{base.rstrip('/')}/login?code={code}"
     if context.output == "table":
         click.echo(address)
@@ -50,9 +51,9 @@ def logout(context: Context) -> None:
     click.echo(f"{counted(ended, 'session')} ended")
 
 
-def _running(context: Context) -> str | None:
+def _running(context: Context, name: str) -> str | None:
     try:
-        return (context.state / "run" / "head.url").read_text().strip()
+        return (context.state / "run" / name).read_text().strip()
     except OSError:
         return None
 

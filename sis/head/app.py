@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from sis import __version__
 from sis.errors import NotFound
-from sis.head import admin, boot, metrics, node_calls, openapi, pages, rollouts_api
+from sis.head import admin, boot, metrics, node_calls, openapi, pages, rollouts_api, tls
 from sis.head.admission import BULK, Admission, Admitted
 from sis.head.ahead import AskedAnew
 from sis.head.answers import answer_faults, fault
@@ -85,7 +85,9 @@ class Head:
         """The head's URL on the network the request came by: the address it was received on, never a header."""
         if self.url is not None:
             return self.url
-        return f"http://{_bracketed(self.address_for(request))}:{(request.scope.get('server') or ('', 8700))[1]}"
+        server = request.scope.get("server")
+        port = server[1] if server and request.url.scheme == "http" else self.port
+        return f"http://{_bracketed(self.address_for(request))}:{port}"
 
     def address_for(self, request: Request) -> str:
         server = request.scope.get("server")
@@ -99,8 +101,12 @@ def create(
     url: str | None = None,
     netboot: Netboot | None = None,
     port: int = 8700,
+    tls_port: int | None = None,
 ) -> FastAPI:
-    """The ASGI application. `app.state.head` holds its Head; `netboot` is what the service keeps running beside it."""
+    """The ASGI application. `app.state.head` holds its Head; `netboot` is what the service keeps running beside it.
+
+    With a `tls_port`, where the same is served by TLS, a line in clear serves booting machines and nodes only.
+    """
     head = Head(state, inventory, url=url, netboot=netboot, port=port)
 
     @contextlib.asynccontextmanager
@@ -137,6 +143,8 @@ def create(
     )
     app.state.head = head
     app.add_middleware(AskedAnew, eras=head.calls.eras)
+    if tls_port is not None:
+        app.add_middleware(tls.ForNodesOnly, port=tls_port)
     answer_faults(app)
     _boot_routes(app, head)
     _store_routes(app, head)

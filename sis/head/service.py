@@ -7,15 +7,17 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 
 from sis.errors import SisError
 from sis.head import app as head_app
+from sis.head import tls
 from sis.head.netboot import DhcpMode, Netboot, Wanted, boot_network
 from sis.head.peers import PeerProtocol, listen_locally
 from sis.inventory.db import Inventory
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 PORT = 8700
 BACKLOG = 4096
 GRACE_S = 5
+CONSOLE_URL = "console.url"
+"""In STATE/run while the console is served by TLS: where."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Settings:
     port: int = PORT
     interface: str | None = None
     dhcp: DhcpMode | None = None
+    tls: tls.Settings | None = None
 
 
 def run(
@@ -48,18 +53,40 @@ def run(
     """
     (state / "run").mkdir(parents=True, exist_ok=True)
     (state / "logs").mkdir(parents=True, exist_ok=True)
-    with locks.hold(state / "run" / "head.lock", "sis head run"), contextlib.closing(_listen(settings)) as listener:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(locks.hold(state / "run" / "head.lock", "sis head run"))
+        listener = stack.enter_context(contextlib.closing(_listen(settings.address, settings.port, "--listen")))
         port = listener.getsockname()[1]
+        secure = None
+        if settings.tls is not None:
+            asked = _listen(settings.tls.address, settings.tls.port, "--tls-listen")
+            secure = stack.enter_context(contextlib.closing(asked))
+        tls_port = secure.getsockname()[1] if secure is not None else None
         url = inventory.settings.get("url")
         fixed = Wanted(settings.interface, settings.dhcp) if settings.interface and settings.dhcp != "off" else None
         boots = boot_network(fixed.interface, fixed.mode, inventory.networks.list()) if fixed else None
         netboot = Netboot(state, inventory, lambda address: url or f"http://{address}:{port}", fixed)
-        application = head_app.create(state, inventory, url=url, netboot=netboot, port=port)
+        application = head_app.create(state, inventory, url=url, netboot=netboot, port=port, tls_port=tls_port)
         server = _Server(_config(application), application.state.head.stop)
-        shown = url or f"http://{boots.address.ip if boots else _shown(settings.address)}:{port}"
+        host = str(boots.address.ip) if boots else _shown(settings.address)
+        shown = url or f"http://{host}:{port}"
         (state / "run" / "head.url").write_text(shown + "\n")
-        with listen_locally(state / "run" / "api.sock") as local:
-            asyncio.run(_serve(server, [listener, local], netboot, shown, ready))
+        (state / "run" / CONSOLE_URL).unlink(missing_ok=True)
+        if settings.tls is not None and secure is not None:
+            server.beside = _Beside(_config(application, settings.tls.certificate)), secure
+            console = f"https://{_console_host(settings.tls.address, url, host)}:{tls_port}"
+            (state / "run" / CONSOLE_URL).write_text(console + "\n")
+            ready(f"console: {console}, certificate SHA-256 {settings.tls.certificate.fingerprint}")
+        local = stack.enter_context(listen_locally(state / "run" / "api.sock"))
+        asyncio.run(_serve(server, [listener, local], netboot, shown, ready))
+
+
+class _Beside(uvicorn.Server):
+    """The same application by TLS. Signals and the application's life are the other server's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
 
 
 class _Server(uvicorn.Server):
@@ -69,6 +96,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._stop = stop
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.beside: tuple[_Beside, socket.socket] | None = None
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         super().handle_exit(signal.SIGTERM if sig == signal.SIGINT else sig, frame)
@@ -76,8 +104,18 @@ class _Server(uvicorn.Server):
 
     def end(self) -> None:
         self.should_exit = True
+        if self.beside is not None:
+            self.beside[0].should_exit = True
         if self.loop is not None:
             self.loop.call_soon_threadsafe(self._stop)
+
+    async def serve_beside(self) -> None:
+        """Serve by TLS too, once the application has begun, until it ends."""
+        while not self.started and not self.should_exit:
+            await asyncio.sleep(0.01)
+        if self.beside is not None and self.started:
+            beside, listener = self.beside
+            await beside.serve(sockets=[listener])
 
 
 async def _serve(
@@ -91,7 +129,7 @@ async def _serve(
                 ready(_serving(netboot.status.network))
             following = asyncio.create_task(_follow(netboot, server))
             ready(f"head: {url}")
-            await server.serve(sockets=listeners)
+            await asyncio.gather(server.serve(sockets=listeners), server.serve_beside())
             following.cancel()
             (ended,) = await asyncio.gather(following, return_exceptions=True)
             if isinstance(ended, SisError):
@@ -112,9 +150,12 @@ def _serving(network: BootNetwork) -> str:
     return f"dnsmasq: {network.dhcp} DHCP and TFTP on {network.interface} ({network.address})"
 
 
-def _config(application: Any) -> uvicorn.Config:
+def _config(application: Any, certificate: tls.Certificate | None = None) -> uvicorn.Config:
+    """Of the server that begins and ends the application; with a certificate, of the one beside it."""
     return uvicorn.Config(
         application,
+        ssl_certfile=certificate.cert if certificate is not None else None,
+        ssl_keyfile=certificate.key if certificate is not None else None,
         http=PeerProtocol,
         log_config=None,
         access_log=False,
@@ -122,24 +163,31 @@ def _config(application: Any) -> uvicorn.Config:
         timeout_keep_alive=30,
         timeout_graceful_shutdown=GRACE_S,
         backlog=BACKLOG,
-        lifespan="on",
+        lifespan="on" if certificate is None else "off",
     )
 
 
-def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.address else socket.AF_INET
+def _listen(address: str, port: int, option: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((settings.address, settings.port))
+        listener.bind((address, port))
     except OSError as error:
         listener.close()
         raise SisError(
-            f"cannot listen on {settings.address}:{settings.port}: {error.strerror}",
-            hint=f"see who has it: ss -ltnp 'sport = {settings.port}', or give --listen ADDRESS:PORT",
+            f"cannot listen on {address}:{port}: {error.strerror}",
+            hint=f"see who has it: ss -ltnp 'sport = {port}', or give {option} ADDRESS:PORT",
         ) from error
     listener.listen(BACKLOG)
     return listener
+
+
+def _console_host(address: str, url: str | None, host: str) -> str:
+    """How the console is reached: at the address it listens on, else by the host of the head's own URL."""
+    told = urlsplit(url or "").hostname
+    shown = address if _shown(address) == address else told or host
+    return f"[{shown}]" if ":" in shown else shown
 
 
 def _shown(address: str) -> str:
