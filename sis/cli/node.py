@@ -58,8 +58,8 @@ def add(
     from sis.head.inventory_acts import assignment_of, network_of
     from sis.inventory.model import Interface, NewNode
     from sis.inventory.names import expand
-    from sis.inventory.nodes import FREE
     from sis.inventory.settings_words import listed, one_each
+    from sis.inventory.wiring import FREE
 
     with context.open_inventory(create=True) as inventory:
         names = expand(nodeset, inventory.nodes.groups(), inventory.nodes.names())

@@ -16,8 +16,8 @@ from sis.inventory.intent import Done, Intent
 from sis.inventory.model import Assignment, Interface, NewNode, SettingChange
 from sis.inventory.names import NAME, check_mac, expand, fold
 from sis.inventory.naming import Template
-from sis.inventory.nodes import FREE
 from sis.inventory.settings_words import Checks, change_of, one_each
+from sis.inventory.wiring import FREE
 
 NodeSet = Annotated[str, msgspec.Meta(max_length=65_536)]
 

@@ -24,7 +24,7 @@ from sis.head.renders import Renders
 from sis.head.rollouts_node import Ask, Known, Rules
 from sis.head.rollouts_step import Step, Told, step
 from sis.image import reference
-from sis.inventory import access, history, nodes, orders, rollouts, schema, settings
+from sis.inventory import access, history, node_read, node_write, orders, rollouts, schema, settings
 from sis.inventory.clock import now
 from sis.inventory.db import Inventory
 from sis.inventory.model import Assignment, StoredReport
@@ -282,8 +282,8 @@ def _settle(connection: Connection, after: Step) -> None:
         selector = after.rollout.plan.image.partition("@")[2]
         return Assignment(wanted.image, selector, known.layout if known else None)
 
-    defined = nodes.load(connection, [node.name for node in members])
-    nodes.rewrite_nodes(connection, defined, [Change(assignment=assign).of(node) for node in defined])
+    defined = node_read.load(connection, [node.name for node in members])
+    node_write.rewrite_nodes(connection, defined, [Change(assignment=assign).of(node) for node in defined])
     settings.touch(connection)
 
 

@@ -20,7 +20,8 @@ from sis.inventory.cluster import bring_in, network_of, node_of
 from sis.inventory.host_keys import known_keys
 from sis.inventory.model import Node
 from sis.inventory.networks import all_networks
-from sis.inventory.nodes import differs, load
+from sis.inventory.node_read import load
+from sis.inventory.node_write import differs
 from sis.inventory.records import Surroundings
 from sis.spec import cluster as cluster_spec
 from sis.spec.cluster import ClusterSpec

@@ -19,7 +19,7 @@ from sis.inventory.database import Database
 from sis.inventory.facts import put_facts
 from sis.inventory.history import apply_happening
 from sis.inventory.names import fold
-from sis.inventory.nodes import delete_of
+from sis.inventory.node_write import delete_of
 from sis.inventory.standing import quarantined_among
 from sis.inventory.state import Happening
 from sis.inventory.stream import append, row

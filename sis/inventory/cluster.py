@@ -14,7 +14,8 @@ from sis.inventory.from_spec import interface_of, profile_of
 from sis.inventory.model import Assignment, Network, NewNode, Node
 from sis.inventory.names import natural_key
 from sis.inventory.networks import put_network
-from sis.inventory.nodes import add_nodes, differs, load, rewrite_nodes
+from sis.inventory.node_read import load
+from sis.inventory.node_write import add_nodes, differs, rewrite_nodes
 from sis.spec.cluster import ClusterSpec, NetworkSpec, NodeSpec
 
 

@@ -16,7 +16,7 @@ from sis.inventory.database import Database
 from sis.inventory.drift import put_diffs
 from sis.inventory.facts import FactsChange, facts_changes, put_facts
 from sis.inventory.model import NodeState, StoredEvent, StoredReport
-from sis.inventory.nodes import state_of
+from sis.inventory.node_read import state_of
 from sis.inventory.rollout import Held
 from sis.inventory.rollouts import note_good
 from sis.inventory.state import Happening, after_event, after_happening, after_report, quarantined

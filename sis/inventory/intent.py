@@ -17,7 +17,9 @@ from sis.inventory.discoveries import strangers
 from sis.inventory.model import NewNode, Node, SettingChange
 from sis.inventory.names import expand
 from sis.inventory.naming import NamedBy, Proposal, Template
-from sis.inventory.nodes import Change, add_nodes, delete_nodes, load, rewrite_nodes
+from sis.inventory.node_read import load
+from sis.inventory.node_write import add_nodes, delete_nodes, rewrite_nodes
+from sis.inventory.nodes import Change
 
 if TYPE_CHECKING:
     from sis.inventory.cluster_edit import Edit

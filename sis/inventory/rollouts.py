@@ -13,7 +13,7 @@ from sis.errors import NotFound
 from sis.inventory import schema
 from sis.inventory.clock import now
 from sis.inventory.database import Database
-from sis.inventory.nodes import delete_of
+from sis.inventory.node_write import delete_of
 from sis.inventory.rollout import ENDED, Held, Hold, NodeStep, Plan, Rollout, RolloutNode, Tally
 
 _IN_PARTS = 500

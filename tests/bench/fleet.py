@@ -21,7 +21,7 @@ from sis.inventory import db
 from sis.inventory.clock import now
 from sis.inventory.exchange import forms
 from sis.inventory.model import Assignment, Interface, Network, NewNode
-from sis.inventory.nodes import FREE
+from sis.inventory.wiring import FREE
 from sis.wire import Event
 
 NODES = 5_000

@@ -14,8 +14,8 @@ from sis.inventory.cluster import load_cluster
 from sis.inventory.intent import Done, Intent
 from sis.inventory.model import Assignment, Interface, NewNode
 from sis.inventory.naming import Template
-from sis.inventory.nodes import FREE
 from sis.inventory.settings_words import Checks, change_of
+from sis.inventory.wiring import FREE
 from sis.spec import cluster as cluster_spec
 
 TEXT = """\

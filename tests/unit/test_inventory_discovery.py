@@ -13,7 +13,7 @@ from sis.inventory.db import Inventory
 from sis.inventory.intent import Intent
 from sis.inventory.model import Assignment, Interface, Network, NewNode
 from sis.inventory.naming import Template, read_list
-from sis.inventory.nodes import FREE
+from sis.inventory.wiring import FREE
 
 A, B, C = "52:54:00:00:00:0a", "52:54:00:00:00:0b", "52:54:00:00:00:0c"
 

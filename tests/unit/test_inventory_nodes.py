@@ -13,7 +13,8 @@ from sis.inventory.db import Inventory
 from sis.inventory.model import Assignment, Interface, Network, NewNode
 from sis.inventory.names import check_mac, expand, fold, natural_key
 from sis.inventory.networks import free_addresses
-from sis.inventory.nodes import FREE, Change
+from sis.inventory.nodes import Change
+from sis.inventory.wiring import FREE
 
 MGMT = Network("mgmt", "10.77.0.0/24", gateway="10.77.0.254", domain="demo.cluster", data={"head": "10.77.0.1"})
 COMPUTE = Assignment("compute", "stable", "single")

@@ -11,8 +11,9 @@ from sis.inventory.db import Inventory
 from sis.inventory.exchange.told import Reading, Told, Wire
 from sis.inventory.intent import Done, Intent
 from sis.inventory.model import Assignment, Interface, Network, NewNode, Node
-from sis.inventory.nodes import FREE, Change
+from sis.inventory.nodes import Change
 from sis.inventory.settings_words import Checks, change_of
+from sis.inventory.wiring import FREE
 
 
 @dataclass(frozen=True)
