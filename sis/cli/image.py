@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 DIFFERENT = 4
 _LINES_SHOWN = 200
+_GENTLE = 10
+"""Niceness of work that nobody waits for."""
+
 
 _size = human_bytes
 
@@ -238,8 +242,8 @@ def _problem_lines(problem: Any) -> Iterator[str]:
 def publish(context: Context, reference: str, channel: str, no_deltas: bool) -> None:
     """Point CHANNEL at a generation; nodes that follow it move there at their next resync.
 
-    Then deltas are made from what the channel pointed to before, the last three, and from nothing: nodes there, and new
-    ones, fetch one file. A running head makes them in the background; nodes that come earlier fetch chunks.
+    Then deltas are made from what the channel pointed to before, the last three: nodes there fetch one file. A running
+    head makes them in the background, and after them one file for new nodes; nodes that come earlier fetch chunks.
     """
     from sis.image import refs
 
@@ -264,25 +268,38 @@ def _have_deltas(context: Context, store: LocalStore, moved: Moved, channel: str
         _make_deltas(store, moved.ref.image, channel)
 
 
-def _make_deltas(store: LocalStore, image: str, channel: str, *, gently: bool = False) -> None:
+def _make_deltas(store: LocalStore, image: str, channel: str) -> None:
     from sis.image import delta_wanted
 
     with _progress("deltas") as progress:
-        made = list(delta_wanted.make_wanted(store, image, channel, progress=progress, gently=gently))
+        made = list(delta_wanted.make_wanted(store, image, channel, progress=progress))
     for one in made:
         click.echo(f"delta from {one.before}: {_delta_line(one)}", err=True)
+    if (image, channel) in delta_wanted.wanted_whole(store):
+        command = f"'sis image deltas {image} {channel} --whole'"
+        click.echo(f"new nodes fetch chunks until a running head, or {command}, has made one file for them", err=True)
 
 
 @image.command()
 @click.argument("name")
 @click.argument("channel")
 @click.option("--gently", is_flag=True, help="Let other work on this machine go first.")
+@click.option("--whole", is_flag=True, help="Make the one file for new nodes instead: minutes, for a large image.")
 @click.pass_obj
-def deltas(context: Context, name: str, channel: str, gently: bool) -> None:
+def deltas(context: Context, name: str, channel: str, gently: bool, whole: bool) -> None:
     """Make the deltas to what CHANNEL of image NAME points to that are not there yet, and wait for them."""
+    from sis.image import delta_wanted
+
     store = _store(context)
     store.ref(name)
-    _make_deltas(store, name, channel, gently=gently)
+    if gently:
+        os.nice(_GENTLE)
+    if not whole:
+        _make_deltas(store, name, channel)
+        return
+    with _progress("delta") as progress:
+        made = delta_wanted.make_whole(store, name, channel, progress=progress)
+    click.echo(f"delta from nothing: {_delta_line(made)}" if made else "nothing lacks", err=True)
 
 
 @image.command()

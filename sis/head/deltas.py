@@ -1,6 +1,7 @@
 """The head makes the deltas of channels that moved: in the background, gently, one channel at a time.
 
-A node that comes before they are there fetches chunks; nobody waits for them, and nothing is lost when the head ends.
+Those from nothing, for new nodes, take minutes: they are left as soon as another is wanted. A node that comes before
+they are there fetches chunks; nobody waits for them, and nothing is lost when the head ends.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from anyio import to_thread
 
 from sis.errors import SisError
-from sis.image.delta_wanted import wanted
+from sis.image.delta_wanted import wanted, wanted_whole
 from sis.image.store import LocalStore
 from sis.inventory.stream import Stream, row
 from sis.system import process
@@ -29,6 +31,12 @@ AGAIN_AFTER_S = 300.0
 _END_GRACE_S = 5.0
 
 
+class _Job(NamedTuple):
+    image: str
+    channel: str
+    is_whole: bool
+
+
 class DeltaMaker:
     """Runs `sis image deltas` for what is wanted in `store`; `follow` it for as long as the head runs."""
 
@@ -37,8 +45,8 @@ class DeltaMaker:
         self._store = store
         self._stream = stream
         self._child: process.Child | None = None
-        self._making = ("", "")
-        self._not_before: dict[tuple[str, str], float] = {}
+        self._making = _Job("", "", False)
+        self._not_before: dict[_Job, float] = {}
         self._guard = threading.Lock()
         self._stopped = False
 
@@ -71,28 +79,36 @@ class DeltaMaker:
             process.stop(child, _END_GRACE_S)
 
     def _look(self) -> None:
-        if self._child is not None:
-            code = self._child.poll()
-            if code is None:
-                return
+        if self._child is not None and (code := self._child.poll()) is not None:
             self._child = None
             self._ended(code)
-        now = time.monotonic()
-        for pair in wanted(self._store):
-            if self._not_before.get(pair, 0.0) <= now:
-                self._begin(*pair)
+        job = self._next()
+        if job is None:
+            return
+        if self._child is not None:
+            if job.is_whole or not self._making.is_whole:
                 return
+            process.stop(self._child, _END_GRACE_S)
+        self._begin(job)
 
-    def _begin(self, image: str, channel: str) -> None:
+    def _next(self) -> _Job | None:
+        jobs = [_Job(*pair, False) for pair in wanted(self._store)] + [
+            _Job(*pair, True) for pair in wanted_whole(self._store)
+        ]
+        now = time.monotonic()
+        return next((job for job in jobs if self._not_before.get(job, 0.0) <= now), None)
+
+    def _begin(self, job: _Job) -> None:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        words = ["--state", str(self._state), "image", "deltas", image, channel, "--gently"]
-        self._child = process.start([sys.executable, "-m", "sis", *words], output=self.log_path)
-        self._making = (image, channel)
+        words = ["image", "deltas", job.image, job.channel, "--gently", *(["--whole"] if job.is_whole else [])]
+        argv = [sys.executable, "-m", "sis", "--state", str(self._state), *words]
+        self._child = process.start(argv, output=self.log_path)
+        self._making = job
 
     def _ended(self, code: int) -> None:
-        image, channel = self._making
+        image, channel, is_whole = self._making
         if code == 0:
-            self._tell("ok", "deltas made")
+            self._tell("ok", "one file for new nodes made" if is_whole else "deltas made")
             return
         self._not_before[self._making] = time.monotonic() + AGAIN_AFTER_S
         said = self.log_path.read_text(errors="replace").strip().splitlines()[-1:]
@@ -101,5 +117,5 @@ class DeltaMaker:
         self._tell("failed", text[:500])
 
     def _tell(self, outcome: str, text: str) -> None:
-        subject = "@".join(self._making)
+        subject = "@".join(self._making[:2])
         self._stream.tell([row("published", subject=subject, what="deltas", outcome=outcome, text=text)])

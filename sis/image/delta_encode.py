@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from sis.image import patches
+from sis.image import patches, solid
 from sis.image.delta import Stretch
 from sis.image.delta_side import Piece
 from sis.image.packs import decode, read_footer
@@ -18,8 +20,7 @@ from sis.image.store import LocalStore
 from sis.system.parent import end_with
 
 _TASKS_AHEAD = 8
-_GENTLE = 10
-"""Niceness of work that nobody waits for."""
+_T = TypeVar("_T")
 
 
 class Task(NamedTuple):
@@ -29,6 +30,13 @@ class Task(NamedTuple):
     stretches: tuple[Stretch, ...]
     base: tuple[Piece, ...]
     output: tuple[Piece, ...]
+
+
+class Run(NamedTuple):
+    """A solid run: what comes out of each of its items."""
+
+    store: str
+    outputs: tuple[tuple[Piece, ...], ...]
 
 
 class Encoded(NamedTuple):
@@ -42,14 +50,11 @@ class Encoded(NamedTuple):
 class Encoders:
     """Workers for tasks: `count` processes, or this one for 1. Use within `with`."""
 
-    def __init__(self, count: int, *, gently: bool = False) -> None:
-        self._ahead = count * _TASKS_AHEAD
+    def __init__(self, count: int) -> None:
+        self._count = count
         self._pool = (
             ProcessPoolExecutor(
-                count,
-                multiprocessing.get_context("spawn"),
-                initializer=_begin,
-                initargs=(os.getpid(), _GENTLE if gently else 0),
+                count, multiprocessing.get_context("spawn"), initializer=end_with, initargs=(os.getpid(),)
             )
             if count > 1
             else None
@@ -64,13 +69,26 @@ class Encoders:
 
     def encoded(self, tasks: Iterable[Task | Encoded]) -> Iterator[Encoded]:
         """The outcome of each task, in order; what is encoded already is passed on."""
-        if self._pool is None:
-            yield from (task if isinstance(task, Encoded) else encode(task) for task in tasks)
-            return
-        waiting: deque[Future[Encoded] | Encoded] = deque()
-        for task in tasks:
-            waiting.append(task if isinstance(task, Encoded) else self._pool.submit(encode, task))
-            if len(waiting) >= self._ahead:
+        calls = (task if isinstance(task, Encoded) else partial(encode, task) for task in tasks)
+        return self._in_order(calls, self._count * _TASKS_AHEAD)
+
+    def solid(self, runs: Iterable[Run]) -> Iterator[Encoded]:
+        """The items of solid runs, in order; one run for each process is under way."""
+        calls: Iterator[partial[list[Encoded]] | list[Encoded]] = (partial(encode_solid, run) for run in runs)
+        for items in self._in_order(calls, self._count):
+            yield from items
+
+    def _in_order(self, calls: Iterable[partial[_T] | _T], ahead: int) -> Iterator[_T]:
+        waiting: deque[Future[_T] | _T] = deque()
+        for call in calls:
+            if not isinstance(call, partial):
+                waiting.append(call)
+            elif self._pool is None:
+                yield call()
+                continue
+            else:
+                waiting.append(self._pool.submit(call))
+            if self._pool is None or len(waiting) >= ahead:
                 yield _outcome(waiting.popleft())
         while waiting:
             yield _outcome(waiting.popleft())
@@ -85,14 +103,17 @@ def encode(task: Task) -> Encoded:
     return Encoded(method, payload, () if method == patches.PLAIN else _clipped(task.stretches, start, end))
 
 
-def _begin(parent: int, niceness: int) -> None:
-    """In a worker, first of all."""
-    end_with(parent)
-    os.nice(niceness)
+def encode_solid(run: Run) -> list[Encoded]:
+    """The items of a solid run."""
+    store = LocalStore(Path(run.store))
+    size = sum(piece.end - piece.start for output in run.outputs for piece in output)
+    payloads = solid.compressed((_content(store, output) for output in run.outputs), size)
+    methods = itertools.chain((patches.SOLID,), itertools.repeat(patches.CONTINUED))
+    return [Encoded(method, payload, ()) for method, payload in zip(methods, payloads, strict=False)]
 
 
-def _outcome(waiting: Future[Encoded] | Encoded) -> Encoded:
-    return waiting if isinstance(waiting, Encoded) else waiting.result()
+def _outcome(waiting: Future[_T] | _T) -> _T:
+    return waiting.result() if isinstance(waiting, Future) else waiting
 
 
 def _clipped(stretches: Iterable[Stretch], start: int, end: int) -> tuple[Stretch, ...]:

@@ -13,7 +13,7 @@ from blake3 import blake3
 from sis.errors import UsageFault
 from sis.image import delta, patches
 from sis.image.delta import CHECK_BYTES, DOCUMENT_BYTES_MAX, NOTHING, Head, Item, TablePart, name_of
-from sis.image.delta_encode import Encoded, Encoders, Task
+from sis.image.delta_encode import Encoded, Encoders, Run, Task
 from sis.image.delta_plan import Work, plan_items, plan_whole
 from sis.image.delta_reuse import Reuse
 from sis.image.delta_side import Side
@@ -66,14 +66,13 @@ def make(
     *,
     progress: Progress | None = None,
     processes: int | None = None,
-    gently: bool = False,
     wait_s: float = 600.0,
 ) -> Made | None:
     """Write `deltas/<before>-<after>`, ids of versions of `store` (`before` may be NOTHING). None if it is there.
 
-    Items that a delta of the same versions has already are copied from there. `gently`: other work goes first. Raises
-    UsageFault for a delta to itself, NotFound for an unknown version, Locked when others make deltas for longer than
-    `wait_s`.
+    Items that a delta of the same versions has already are copied from there. From nothing it takes half a second of a
+    core for each megabyte. Raises UsageFault for a delta to itself, NotFound for an unknown version, Locked when others
+    make deltas for longer than `wait_s`.
     """
     if before == after:
         raise UsageFault("a delta needs two versions")
@@ -81,7 +80,7 @@ def make(
     with store.making_deltas(wait_s=wait_s) as folder:
         if path.exists():
             return None
-        return _Making(Side(store, before), Side(store, after), folder, path).run(progress, processes, gently)
+        return _Making(Side(store, before), Side(store, after), folder, path).run(progress, processes)
 
 
 def make_for_channel(
@@ -92,20 +91,25 @@ def make_for_channel(
     *,
     left: str = "",
     progress: Progress | None = None,
-    gently: bool = False,
 ) -> Iterator[Made]:
-    """Make the deltas to a version that lack: from what `channel` points and pointed to, and from nothing.
+    """Make the deltas to a version that lack: from what `channel` points and pointed to.
 
     `left` is the version it pointed to last, if that is not in its history: after a rollback.
     """
-    is_much = store.version(version_id).content_bytes >= WHOLE_BYTES_MIN
     ref = store.ref(image)
     known = [left] if left != version_id and left in ref.generations.values() else []
     sources = dict.fromkeys((*known, *earlier(ref, channel, version_id)))
-    for before in (*tuple(sources)[:KEPT_BACK], *([NOTHING] if is_much else [])):
-        made = make(store, before, version_id, progress=progress, gently=gently)
+    for before in tuple(sources)[:KEPT_BACK]:
+        made = make(store, before, version_id, progress=progress)
         if made is not None:
             yield made
+
+
+def lacks_whole(store: LocalStore, version_id: str) -> bool:
+    """Whether a version has so much content that a delta from nothing is worth its while, and has none."""
+    if store.version(version_id).content_bytes < WHOLE_BYTES_MIN:
+        return False
+    return not (store.path / name_of(NOTHING, version_id)).exists()
 
 
 class _Making:
@@ -119,16 +123,21 @@ class _Making:
         self._reuse = Reuse(new.store, old.id, new.id, old.manifest.entries)
         self._reused = 0
 
-    def run(self, progress: Progress | None, processes: int | None, gently: bool) -> Made:
+    def run(self, progress: Progress | None, processes: int | None) -> Made:
         started = time.monotonic()
-        works = tuple(self._works())
+        old, new = self._old, self._new
+        runs = tuple(plan_whole(new.manifest)) if old.version is None else ()
+        works = tuple(self._works()) if old.version else tuple(work for run in runs for work in run)
         total = sum(work.output_bytes for work in works)
-        is_little = total <= _IN_PROCESS_BYTES or len(works) < 2
+        is_little = total <= _IN_PROCESS_BYTES or len(runs or works) < 2
         hasher = blake3()
         items_bytes = done = 0
-        count = 1 if is_little else processes or os.cpu_count() or 1
-        with Encoders(count, gently=gently) as encoders, self._payloads.open("xb") as file:
-            for work, encoded in zip(works, encoders.encoded(map(self._task, works)), strict=True):
+        with (
+            Encoders(1 if is_little else processes or os.cpu_count() or 1) as encoders,
+            self._payloads.open("xb") as file,
+        ):
+            made = encoders.encoded(map(self._task, works)) if old.version else encoders.solid(map(self._run, runs))
+            for work, encoded in zip(works, made, strict=True):
                 self._add(work, encoded)
                 file.write(encoded.payload)
                 hasher.update(encoded.payload)
@@ -155,8 +164,6 @@ class _Making:
 
     def _works(self) -> Iterator[Work]:
         old, new = self._old, self._new
-        if old.version is None:
-            return plan_whole(new.manifest)
         assert new.version is not None
         return plan_items(old.manifest, new.manifest, _shared_by(new.version))
 
@@ -168,6 +175,10 @@ class _Making:
         base = tuple(piece for stretch in work.base for piece in self._old.stretch(stretch))
         output = tuple(self._new.piece(chunk.digest, 0, chunk.size) for chunk in work.chunks)
         return Task(str(self._old.store.path), tuple(work.base), base, output)
+
+    def _run(self, works: tuple[Work, ...]) -> Run:
+        pieces = (tuple(self._new.piece(chunk.digest, 0, chunk.size) for chunk in work.chunks) for work in works)
+        return Run(str(self._new.store.path), tuple(pieces))
 
     def _add(self, work: Work, encoded: Encoded) -> None:
         method, payload, base = encoded
@@ -195,7 +206,13 @@ def _patch(before: bytes, after: bytes) -> bytes:
     return patches.compress(after, before)
 
 
-_METHOD_NAMES = {patches.PLAIN: "plain", patches.PREFIX: "zstd prefix", patches.BSDIFF: "bsdiff"}
+_METHOD_NAMES = {
+    patches.PLAIN: "plain",
+    patches.PREFIX: "zstd prefix",
+    patches.BSDIFF: "bsdiff",
+    patches.SOLID: "solid",
+    patches.CONTINUED: "solid",
+}
 
 
 def _join(path: Path, beginning: bytes, rest: Path) -> None:

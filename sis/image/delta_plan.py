@@ -21,10 +21,9 @@ _SMALL_BYTES = 64 << 10
 _GROUP_BYTES = 256 << 10
 """Small neighbours share an item up to this much output: fewer, better packed items, and not much lost with one."""
 
-_ITEM_BYTES_MIN = 3 << 20
-_ITEM_BYTES_MAX = 5 << 20
-_ITEM_ENDS = 8
-"""Between these lengths, one chunk in 32 ends an item of a delta from nothing."""
+_PART_BYTES = 1 << 20
+_RUN_BYTES = 256 << 20
+"""Output of an item of a delta from nothing, and of the run of items that is compressed as one."""
 
 
 @dataclass
@@ -49,20 +48,24 @@ def plan_items(before: Manifest, after: Manifest, is_shared: Callable[[bytes], b
     return _grouped(_of_files(before, after, is_shared))
 
 
-def plan_whole(after: Manifest) -> Iterator[Work]:
-    """The items of a delta from nothing: long ones, which compress well, ended by what their chunks are.
-
-    So the next version, where the same files follow each other, has the same items, and they need not be made again.
-    """
-    work, size = Work(), 0
+def plan_whole(after: Manifest) -> Iterator[tuple[Work, ...]]:
+    """The runs of a delta from nothing: items that are compressed as one."""
+    run: list[Work] = []
+    work, size, run_size = Work(), 0, 0
     for novel in novel_chunks(Manifest(()), after):
         work.chunks.append(novel)
         size += novel.size
-        if size >= _ITEM_BYTES_MAX or (size >= _ITEM_BYTES_MIN and novel.digest[0] < _ITEM_ENDS):
-            yield work
+        if size >= _PART_BYTES:
+            run.append(work)
+            run_size += size
             work, size = Work(), 0
+            if run_size >= _RUN_BYTES:
+                yield tuple(run)
+                run, run_size = [], 0
     if work.chunks:
-        yield work
+        run.append(work)
+    if run:
+        yield tuple(run)
 
 
 def _of_files(before: Manifest, after: Manifest, is_shared: Callable[[bytes], bool]) -> Iterator[Work]:

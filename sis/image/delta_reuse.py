@@ -13,7 +13,7 @@ from sis.image.delta import NOTHING, Placed, Stretch
 from sis.image.delta_encode import Encoded
 from sis.image.delta_plan import Work
 from sis.image.delta_read import Delta, open_delta
-from sis.image.model import Entry, Manifest
+from sis.image.model import Entry
 from sis.image.store import LocalStore
 from sis.image.tables import Novel
 
@@ -64,8 +64,8 @@ class Reuse:
             opened = open_delta(store, before, after)
             if opened is None:
                 return
-            old = Manifest(()) if before == NOTHING else store.manifest(store.version(before).manifest)
-            bound = opened.bound(old, store.manifest(store.version(after).manifest))
+            manifests = (store.manifest(store.version(end).manifest) for end in (before, after))
+            bound = opened.bound(*manifests)
         except (Corrupt, NotFound):
             return
         for placed in bound.items:
@@ -73,13 +73,13 @@ class Reuse:
 
 
 def _akin(store: LocalStore, before: str, after: str) -> list[tuple[str, str]]:
-    """The deltas worth a look: from or to one of the two; of those from nothing, the newest."""
+    """The deltas worth a look: from or to one of the two."""
     aged = []
     for name in store.names("deltas"):
         old, _, new = name.partition("-")
-        if (before == NOTHING) == (old == NOTHING) and (old == before or new == after):
+        if old != NOTHING and (old == before or new == after):
             aged.append(((store.path / "deltas" / name).stat().st_mtime_ns, old, new))
-    return [(old, new) for _, old, new in sorted(aged, reverse=True)[: 1 if before == NOTHING else _DELTAS_MAX]]
+    return [(old, new) for _, old, new in sorted(aged, reverse=True)[:_DELTAS_MAX]]
 
 
 def _key(chunks: Iterable[Novel]) -> bytes:

@@ -10,8 +10,12 @@ from pyfastcdc import FastCDC
 
 from sis.errors import Corrupt
 
-PLAIN, PREFIX, BSDIFF = 1, 2, 3
-METHODS = (PLAIN, PREFIX, BSDIFF)
+PLAIN, PREFIX, BSDIFF, SOLID, CONTINUED = 1, 2, 3, 4, 5
+"""SOLID begins a frame that the items after it go on with: sis/image/solid.py."""
+
+METHODS = (PLAIN, PREFIX, BSDIFF, SOLID, CONTINUED)
+SOLID_METHODS = (SOLID, CONTINUED)
+WITHOUT_BASE = (PLAIN, SOLID, CONTINUED)
 
 OUTPUT_BYTES_MAX = 16 << 20
 BASE_BYTES_MAX = 16 << 20
@@ -86,7 +90,7 @@ def _finely() -> FastCDC:
 def decode(method: int, payload: bytes, base: bytes, size: int) -> bytes:
     """The `size` bytes of a payload. Never holds more than a small multiple of them. Raises Corrupt.
 
-    Right only if `base` is what it was made with; whoever asks checks what comes out.
+    Right only if `base` is what it was made with; whoever asks checks what comes out. Not for solid runs.
     """
     if method == BSDIFF:
         return _bspatch(payload, base, size)

@@ -12,7 +12,9 @@ from sis.head import acts
 from sis.head.deltas import DeltaMaker
 from sis.image import refs
 from sis.image.commit import commit
-from sis.image.delta_wanted import make_wanted, want, wanted
+from sis.image.delta import NOTHING
+from sis.image.delta_make import WHOLE_BYTES_MIN
+from sis.image.delta_wanted import make_wanted, make_whole, want, wanted, wanted_whole
 from sis.image.store import LocalStore
 from sis.inventory import db
 from sis.inventory.stream import Stream
@@ -62,6 +64,27 @@ def test_what_is_no_more_is_forgotten(store: LocalStore) -> None:
     assert wanted(store) == ()
 
 
+def _grow(store: LocalStore, tree: Path) -> None:
+    """A third generation, long enough for a file for new nodes; most of it is a hole."""
+    with (tree / "etc/long").open("wb") as file:
+        file.truncate(WHOLE_BYTES_MIN)
+    commit(store, "web", tree)
+
+
+def test_the_file_for_new_nodes_comes_after_the_others(store: LocalStore, tmp_path: Path) -> None:
+    _grow(store, tmp_path / "tree")
+    acts.publish(store, "web", "stable", 3)
+    assert wanted_whole(store) == ()
+    assert [made.before for made in make_wanted(store, "web", "stable")] == ["web@1"]
+    assert (wanted(store), wanted_whole(store)) == ((), (("web", "stable"),))
+    made = make_whole(store, "web", "stable")
+    assert made is not None
+    assert made.before == "nothing"
+    assert set(made.by_method) == {"solid"}
+    assert wanted_whole(store) == ()
+    assert make_whole(store, "web", "stable") is None
+
+
 def _until(maker: DeltaMaker, stream: Stream) -> tuple[str, str]:
     for _ in range(6000):
         maker.look()
@@ -106,3 +129,24 @@ def test_a_head_that_ends_begins_nothing_more(store: LocalStore, tmp_path: Path)
     maker.look()
     assert deltas(store) == []
     assert wanted(store) == (("web", "stable"),)
+
+
+def test_the_file_for_new_nodes_is_left_when_a_channel_moves(store: LocalStore, tmp_path: Path) -> None:
+    _grow(store, tmp_path / "tree")
+    acts.publish(store, "web", "stable", 3)
+    assert len(list(make_wanted(store, "web", "stable"))) == 1
+    inventory = db.open(tmp_path / "state.db")
+    maker = DeltaMaker(tmp_path, store, inventory.stream)
+    maker.look()
+    acts.publish(store, "web", "stable", 2)
+    maker.look()
+    told: list[str] = []
+    for _ in range(6000):
+        maker.look()
+        told = [event.text for event in inventory.stream.last(kinds=["published"])]
+        if told:
+            break
+        time.sleep(0.02)
+    maker.stop()
+    assert told == ["deltas made"]
+    assert not any(name.startswith(NOTHING) for name in deltas(store))

@@ -83,26 +83,20 @@ def test_long_files_are_patched_from_where_the_new_bytes_lie() -> None:
     assert stretch.length < 200_000
 
 
-def test_items_from_nothing_are_long_and_the_next_version_has_most_of_them() -> None:
-    def files(edited: int = -1) -> Manifest:
-        rng = random.Random(1)
-        entries = []
-        for number in range(1500):
-            runs = [Chunk(rng.randbytes(32), rng.randrange(1, 60_000)) for _ in range(3)]
-            if number == edited:
-                runs[1] = Chunk(b"other" * 6 + b"ab", 4711)
-            size = sum(run.size_bytes for run in runs)
-            entries.append(Entry(b"%06d" % number, Kind.FILE, 0o644, 0, 0, 0, size, pack_chunks(runs)))
-        return tree(*entries)
-
-    one, two = list(plan_whole(files())), list(plan_whole(files(edited=700)))
-    assert [chunk.digest for work in one for chunk in work.chunks] == [
-        chunk.digest for entry in files().entries for chunk in entry.each_chunk()
+def test_items_from_nothing_are_in_solid_runs() -> None:
+    rng = random.Random(1)
+    files = []
+    for number in range(6000):
+        runs = [Chunk(rng.randbytes(32), rng.randrange(1, 60_000)) for _ in range(3)]
+        files.append(Entry(b"%06d" % number, Kind.FILE, 0o644, 0, 0, 0, sum(it[1] for it in runs), pack_chunks(runs)))
+    whole = tree(*files)
+    runs_found = list(plan_whole(whole))
+    works = [work for run in runs_found for work in run]
+    assert [chunk.digest for work in works for chunk in work.chunks] == [
+        chunk.digest for entry in whole.entries for chunk in entry.each_chunk()
     ]
-    assert all(3 << 20 <= work.output_bytes < 6 << 20 for work in one[:-1])
-    assert not any(work.base for work in one)
-    known = [tuple(work.chunks) for work in one]
-    assert sum(tuple(work.chunks) not in known for work in two) <= 3
+    assert all(1 << 20 <= work.output_bytes < 2 << 20 for work in works[:-1])
+    assert [sum(work.output_bytes for work in run) >> 28 for run in runs_found] == [1, 1, 0]
     assert list(plan_whole(tree())) == []
 
 
