@@ -12,8 +12,9 @@ from sis.image.diff import action_of, what_differs
 from sis.image.model import Entry, Kind
 from sis.sync.index import Remembered
 from sis.sync.links import Links, decide_links
+from sis.sync.look import Found
 from sis.sync.model import Change, PolicyVerb
-from sis.sync.observe import Found, Observed
+from sis.sync.observe import Observed
 from sis.sync.rules import Rules, parents_of
 
 Action = Literal["create", "update", "replace", "metadata", "remove", "keep"]

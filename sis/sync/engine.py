@@ -39,7 +39,7 @@ def check(
     with _opened(root) as tree, explained("looking at the tree"):
         given = _conditions(tree, root, state, policy, mounts, retain)
         walked = _walked(tree, given, full)
-        told = _as_before(tree, want, walked)
+        told = _as_before(tree, want, given, walked, full)
         if told is not None:
             if source is not None and not source.is_settled():
                 source.settle(state)
@@ -81,7 +81,7 @@ def sync(
     with locks.hold(state / "lock", f"sync of {root}"), _opened(root) as tree, _sole_writer(tree, root):
         given = _conditions(tree, root, state, policy, mounts, retain)
         walked = _walked(tree, given, full)
-        told = _as_before(tree, want, walked)
+        told = _as_before(tree, want, given, walked, full)
         if told is not None and source.is_settled():
             return told
         from sis.sync import mend
@@ -94,22 +94,26 @@ def sync(
 def _walked(tree: Beneath, given: Conditions, full: bool) -> still.Walked:
     """What is remembered, and what a walk says to it: only if the last run left nothing to do, on the same terms."""
     remembered = index.read(given.state)
-    if full or remembered is None or remembered.still is None or remembered.still.terms != given.terms:
+    if remembered is None or remembered.still is None or remembered.still.terms != given.terms:
         return still.Walked(remembered)
     if index.has_intent(given.state):
         return still.Walked(remembered)
     known = still.Known(remembered.listings, remembered.still, given.passes)
-    return still.Walked(remembered, known, still.changed_directories(tree, known, given.mounted))
+    return still.Walked(remembered, known, None if full else still.changed_directories(tree, known, given.mounted))
 
 
-def _as_before(tree: Beneath, want: DesiredTree, walked: still.Walked) -> Outcome | None:
+def _as_before(tree: Beneath, want: DesiredTree, given: Conditions, walked: still.Walked, full: bool) -> Outcome | None:
     """The outcome if nothing has changed since the last run left nothing to do; None if that cannot be told."""
     remembered, known, changed = walked.remembered, walked.known, walked.changed
-    if remembered is None or known is None or changed is None or remembered.tree != want.digest:
+    if remembered is None or known is None or remembered.tree != want.digest:
         return None
-    if not still.is_harmless(tree, known, changed):
-        return None
-    return Outcome(totals=Totals(entries=known.still.entries), notices=known.still.notices)
+    if full:
+        from sis.sync.verify import is_as_left
+
+        is_known = is_as_left(tree, want.entries, known, given.mounted, lambda path: given.verb(path) == "ignore")
+    else:
+        is_known = changed is not None and still.is_harmless(tree, known, changed)
+    return Outcome(totals=Totals(entries=known.still.entries), notices=known.still.notices) if is_known else None
 
 
 def _conditions(

@@ -4,18 +4,38 @@ from __future__ import annotations
 
 import gc
 import os
+import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 SHARED_FROM = 8192
 """Entries from which on a walk or a look at every file is shared by two processes."""
 
 _END = b"."
+_NUMBER = struct.Struct("<I")
+_DEALS_MAX = 8192
+"""What a pipe holds without anyone reading."""
 
 
 def is_worth_it(count: int) -> bool:
+    """Whether a second process is possible, and there is enough for it to do."""
+    return count >= SHARED_FROM and is_possible()
+
+
+def is_possible() -> bool:
     """Never in a process with threads: a lock one of them holds would stay held in the child."""
-    return count >= SHARED_FROM and (os.cpu_count() or 1) > 1 and threading.active_count() == 1
+    return (os.cpu_count() or 1) > 1 and threading.active_count() == 1
+
+
+def fork() -> int:
+    """`os.fork`; the child collects no garbage, which would only give it a copy of all it shares with its parent."""
+    gc.freeze()
+    pid = os.fork()
+    if pid == 0:
+        gc.disable()
+    else:
+        gc.unfreeze()
+    return pid
 
 
 class Forked:
@@ -23,10 +43,9 @@ class Forked:
 
     def __init__(self, work: Callable[[], bytes]) -> None:
         self._pipe, end = os.pipe()
-        self._pid = os.fork()
+        self._pid = fork()
         if self._pid == 0:
             try:
-                gc.disable()
                 told = work() + _END
                 while told:
                     told = told[os.write(end, told) :]
@@ -43,3 +62,29 @@ class Forked:
         os.waitpid(self._pid, 0)
         told = b"".join(pieces)
         return told.removesuffix(_END) if told.endswith(_END) else None
+
+
+def in_two(count: int, work: Callable[[Iterator[int]], bytes]) -> tuple[bytes, bytes] | None:
+    """Do `work` here and in a child, which both are dealt of the numbers below `count` whenever they want some more.
+
+    None if the child did not come to its end: what it had been dealt is not done.
+    """
+    stride = max(1, -(-count // _DEALS_MAX), min(8, count // 256))
+    deck, end = os.pipe()
+    try:
+        with open(end, "wb") as file:
+            file.write(b"".join(map(_NUMBER.pack, range(0, count, stride))))
+
+        def dealt() -> Iterator[int]:
+            while card := os.read(deck, _NUMBER.size):
+                (first,) = _NUMBER.unpack(card)
+                yield from range(first, min(first + stride, count))
+
+        helper = Forked(lambda: work(dealt()))
+        try:
+            mine = work(dealt())
+        finally:
+            theirs = helper.result()
+    finally:
+        os.close(deck)
+    return None if theirs is None else (mine, theirs)

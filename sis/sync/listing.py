@@ -72,6 +72,11 @@ def joined(members: list[bytes]) -> Listing:
     return b"".join(members)
 
 
+def listing_of(members: Iterable[tuple[bytes, os.stat_result]]) -> Listing:
+    """Names and lstats as a listing."""
+    return joined([packed(name, row_of(status)) for name, status in members])
+
+
 def unpacked(listing: Listing) -> Iterator[tuple[bytes, Row]]:
     """The name and the row of each member, in order. A listing that is cut off loses its last one."""
     at, end = 0, len(listing) - _ROW.size

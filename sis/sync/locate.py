@@ -10,8 +10,10 @@ from sis.image import chunk
 from sis.image.codec import RUN_BYTES
 from sis.image.model import DIGEST_BYTES, HOLE, Chunk, Entry, Kind
 from sis.sync.compare import Comparison, Difference
-from sis.sync.observe import Observed, run_matches
-from sis.sync.plan import LocalContent, Source, files_to_make
+from sis.sync.look import run_matches
+from sis.sync.observe import Observed
+from sis.sync.plan import files_to_make
+from sis.sync.planned import LocalContent, Source
 from sis.system.beneath import Beneath
 from sis.system.files import runs_of
 

@@ -21,7 +21,8 @@ from sis.sync.compare import Comparison, compare, kernel_of
 from sis.sync.desired import DesiredTree, Laid
 from sis.sync.index import Index, Remembered, is_settled
 from sis.sync.listing import ListedRows, differs_in_time_only, fields_of, place_of, row_of
-from sis.sync.observe import Area, Found, Observed, area_at
+from sis.sync.look import Found
+from sis.sync.observe import Area, Observed, area_at
 from sis.sync.remember import Amended, Survey
 from sis.sync.rules import Conditions, Rules, parents_of
 from sis.sync.still import Walked, is_harmless

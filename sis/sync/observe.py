@@ -2,58 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
-import msgspec
-from blake3 import blake3
-
-from sis.image.model import HOLE, Entry, Kind
-from sis.sync.forked import Forked, is_worth_it
+from sis.image.model import Entry
 from sis.sync.listing import INODE_BYTES, Listing, Row, fields_of, place_of, row_of, unpacked
+from sis.sync.look import GONE, Found, Suspect, look_closer
 from sis.sync.rules import STAGE
 from sis.system.beneath import Beneath
-from sis.system.files import Xattrs, read_xattrs
-
-_KINDS = {
-    stat.S_IFREG: Kind.FILE,
-    stat.S_IFDIR: Kind.DIR,
-    stat.S_IFLNK: Kind.SYMLINK,
-    stat.S_IFCHR: Kind.CHAR,
-    stat.S_IFBLK: Kind.BLOCK,
-    stat.S_IFIFO: Kind.FIFO,
-}
-_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-_EFFORT_BYTES = 64 << 10
-"""What opening a file takes, in bytes that could be read meanwhile."""
-
-_ZEROS = bytes(1 << 16)
-
-
-class Found(NamedTuple):
-    """What is at a path.
-
-    entry  as it is there; None for a socket. Chunks are b"" where the content is neither the desired nor the applied
-    row    its lstat, taken before its content was read
-    """
-
-    entry: Entry | None
-    row: Row
-
-    @property
-    def inode(self) -> tuple[int, int]:
-        """Device and number."""
-        fields = fields_of(self.row)
-        return fields.device, fields.inode
-
-    @property
-    def content_known(self) -> bool:
-        return self.entry is not None and (self.entry.size == 0 or bool(self.entry.chunks))
 
 
 @dataclass(frozen=True)
@@ -129,7 +88,7 @@ def observe(
     started_ns = time.time_ns()
     walk = _Walk(tree, candidates[0], mounts, mounted, passes, {path: listings[path] for path in calm})
     found: dict[bytes, Found] = {}
-    suspects: list[tuple[bytes, os.stat_result]] = []
+    suspects: list[Suspect] = []
     names: dict[bytes, list[bytes]] = {}
     listing_of: bytes | None = None
     trusted: Mapping[bytes, Row] = {}
@@ -147,7 +106,7 @@ def observe(
             found[path] = Found(entry, row)
         else:
             suspects.append((path, status))
-    found.update(_look_closer(tree, suspects, candidates))
+    found.update(look_closer(tree, suspects, candidates))
     first: dict[bytes, bytes] = {}
     for path, here in found.items():
         inode = here.row[:INODE_BYTES]
@@ -162,43 +121,6 @@ def observe(
         started_ns=started_ns,
         looked_at=len(suspects),
     )
-
-
-def content_matches(handle: int, entry: Entry) -> bool:
-    """Whether the open file's bytes are those of `entry`, by the digest of each run. The size must be right already."""
-    at = 0
-    for digest, size in entry.each_chunk():
-        if digest == HOLE:
-            if not is_zero(handle, at, size):
-                return False
-        elif not run_matches(handle, at, size, digest):
-            return False
-        at += size
-    return True
-
-
-def run_matches(handle: int, at: int, size: int, digest: bytes) -> bool:
-    data = os.pread(handle, size, at)
-    return len(data) == size and blake3(data).digest() == digest
-
-
-def is_zero(handle: int, at: int, size: int) -> bool:
-    """Whether a run reads as zeros; holes are not read."""
-    end = at + size
-    while at < end:
-        try:
-            at = os.lseek(handle, at, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-            return True
-        if at >= end:
-            return True
-        data = os.pread(handle, min(len(_ZEROS), end - at), at)
-        if not data or data != _ZEROS[: len(data)]:
-            return False
-        at += len(data)
-    return True
 
 
 class _Walk:
@@ -244,7 +166,7 @@ class _Walk:
             try:
                 handle = self._tree.open_directory(prefix[:-1] or b".")
             except OSError as error:
-                if error.errno in _GONE:
+                if error.errno in GONE:
                     continue
                 raise
             try:
@@ -280,109 +202,3 @@ class _Walk:
 
     def _is_of_the_file_system(self, path: bytes, name: bytes) -> bool:
         return name == STAGE or (name == b"lost+found" and path not in self._wanted)
-
-
-def _look_closer(
-    tree: Beneath, suspects: list[tuple[bytes, os.stat_result]], candidates: tuple[Mapping[bytes, Entry], ...]
-) -> Iterator[tuple[bytes, Found]]:
-    """Look at each, in two processes where there is much to read."""
-    if not is_worth_it(len(suspects)):
-        yield from _look(tree, suspects, candidates)
-        return
-    half, left = 0, sum(map(_effort, suspects)) // 2
-    while left > 0:
-        left -= _effort(suspects[half])
-        half += 1
-    mine, others = suspects[:half], suspects[half:]
-    helper = Forked(lambda: _sent(_look(tree, others, candidates), candidates[0]))
-    try:
-        yield from _look(tree, mine, candidates)
-    finally:
-        told = helper.result()
-    yield from _look(tree, others, candidates) if told is None else _received(told, candidates[0])
-
-
-def _effort(suspect: tuple[bytes, os.stat_result]) -> int:
-    return _EFFORT_BYTES + suspect[1].st_size
-
-
-def _look(
-    tree: Beneath,
-    suspects: Iterable[tuple[bytes, os.stat_result]],
-    candidates: tuple[Mapping[bytes, Entry], ...],
-) -> Iterator[tuple[bytes, Found]]:
-    for path, status in suspects:
-        known = [entry for entries in candidates if (entry := entries.get(path)) is not None]
-        try:
-            yield path, _look_at(tree, path, status, known)
-        except OSError as error:
-            if error.errno not in _GONE:
-                raise
-
-
-_Sent = list[tuple[bytes, bytes, Entry | None, bool]]
-"""Path, row, entry, and whether the entry is the desired one (and is not sent)."""
-
-_sent_decoder = msgspec.msgpack.Decoder(_Sent)
-
-
-def _sent(looked: Iterable[tuple[bytes, Found]], wanted: Mapping[bytes, Entry]) -> bytes:
-    sent: _Sent = []
-    for path, found in looked:
-        is_as_wanted = found.entry is not None and found.entry == wanted.get(path)
-        sent.append((path, found.row, None if is_as_wanted else found.entry, is_as_wanted))
-    return msgspec.msgpack.encode(sent)
-
-
-def _received(told: bytes, wanted: Mapping[bytes, Entry]) -> Iterator[tuple[bytes, Found]]:
-    for path, row, entry, is_as_wanted in _sent_decoder.decode(told):
-        yield path, Found(wanted[path] if is_as_wanted else entry, row)
-
-
-def _look_at(tree: Beneath, path: bytes, status: os.stat_result, known: list[Entry]) -> Found:
-    kind = _KINDS.get(stat.S_IFMT(status.st_mode))
-    if kind is None:
-        return Found(None, row_of(status))
-    chunks = target = b""
-    xattrs: Xattrs = ()
-    if kind is Kind.FILE:
-        known = [entry for entry in known if entry.kind is Kind.FILE]
-        if known:
-            handle = tree.open(path)
-            try:
-                status = os.fstat(handle)
-                if not stat.S_ISREG(status.st_mode):
-                    raise OSError(errno.ENOENT, "replaced while it was looked at", path)
-                xattrs = read_xattrs(handle)
-                chunks = _chunks_among(handle, status.st_size, known)
-            finally:
-                os.close(handle)
-    elif known:
-        xattrs = tree.xattrs(path)
-    if kind is Kind.SYMLINK:
-        target = tree.readlink(path)
-    is_device = kind in (Kind.CHAR, Kind.BLOCK)
-    entry = Entry(
-        path=path,
-        kind=kind,
-        mode=stat.S_IMODE(status.st_mode),
-        uid=status.st_uid,
-        gid=status.st_gid,
-        mtime_ns=status.st_mtime_ns,
-        size=status.st_size if kind is Kind.FILE else 0,
-        chunks=chunks,
-        target=target,
-        rdev=(os.major(status.st_rdev), os.minor(status.st_rdev)) if is_device else (0, 0),
-        xattrs=xattrs,
-    )
-    return Found(next((each for each in known if each == entry), entry), row_of(status))
-
-
-def _chunks_among(handle: int, size: int, known: Iterable[Entry]) -> bytes:
-    tried: list[bytes] = []
-    for entry in known:
-        if entry.size == size and entry.chunks not in tried:
-            if content_matches(handle, entry):
-                return entry.chunks
-            tried.append(entry.chunks)
-    return b""

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sis.sync.forked import Forked, is_worth_it
+from sis.sync.forked import in_two, is_worth_it
 from sis.sync.index import Index, Still
 from sis.sync.listing import (
     ROOT_PARENT,
@@ -20,8 +20,7 @@ from sis.sync.listing import (
     Row,
     differs_in_time_only,
     fields_of,
-    joined,
-    packed,
+    listing_of,
     path_of,
     place_of,
     row_of,
@@ -31,8 +30,7 @@ from sis.sync.rules import STAGE, parents_of
 from sis.system.beneath import Beneath
 from sis.system.files import Xattrs
 
-_UNKNOWN = b"?"
-_NOTHING: Mapping[str, bool] = {}
+_UNLISTED = b"?"
 
 
 @dataclass(frozen=True)
@@ -71,15 +69,20 @@ def changed_directories(tree: Beneath, known: Known, mounted: frozenset[bytes]) 
 
     `mounted` are the mount points below it now.
     """
-    still, listings = known.still, known.listings
-    if known_mounts(mounted, still.aside, listings) != frozenset(still.mounts):
-        return None
     try:
-        if not _are_apart(tree, still.uncrossed, mounted):
+        if not surroundings_are_known(tree, known, mounted):
             return None
-        return _changed(tree, known, [path for path in listings if path != ROOT_PARENT])
+        return _changed(tree, known)
     except OSError:
         return None
+
+
+def surroundings_are_known(tree: Beneath, known: Known, mounted: frozenset[bytes]) -> bool:
+    """Whether what is mounted now is what was. Raises OSError."""
+    still = known.still
+    if known_mounts(mounted, still.aside, known.listings) != frozenset(still.mounts):
+        return False
+    return _are_apart(tree, still.uncrossed, mounted)
 
 
 def is_harmless(tree: Beneath, known: Known, changed: Iterable[bytes]) -> bool:
@@ -111,67 +114,57 @@ def _are_apart(tree: Beneath, uncrossed: Sequence[bytes], mounted: frozenset[byt
     return True
 
 
-def _changed(tree: Beneath, known: Known, directories: Sequence[bytes]) -> list[bytes] | None:
+def _changed(tree: Beneath, known: Known) -> list[bytes] | None:
     """The directories whose listing is not as remembered; None if one of them cannot be listed."""
+    directories = list(known.listings)
+
+    def walk(numbers: Iterator[int]) -> bytes:
+        return b" ".join(b"%d" % number for number in _walk(tree, known, directories, numbers))
+
     if not is_worth_it(known.still.entries):
-        return _walk(tree, known, directories)
-    half, seen = 0, 0
-    share = sum(map(len, known.listings.values())) // 2
-    while seen < share and half < len(directories):
-        seen += len(known.listings.get(directories[half], b""))
-        half += 1
-    others = directories[half:]
-    helper = Forked(lambda: _told(_walk(tree, known, others), others))
-    try:
-        mine = _walk(tree, known, directories[:half])
-    finally:
-        told = helper.result()
-    if mine is None or told is None or told == _UNKNOWN:
-        return None
-    return mine + [others[int(number)] for number in told.split()]
+        told: Sequence[bytes] | None = [walk(iter(range(len(directories))))]
+    else:
+        told = in_two(len(directories), walk)
+    return None if told is None else [directories[int(number)] for each in told for number in each.split()]
 
 
-def _told(changed: list[bytes] | None, directories: Sequence[bytes]) -> bytes:
-    """The changed ones as positions in `directories`."""
-    if changed is None:
-        return _UNKNOWN
-    places = {path: at for at, path in enumerate(directories)}
-    return b" ".join(b"%d" % places[path] for path in changed)
-
-
-def _walk(tree: Beneath, known: Known, directories: Sequence[bytes]) -> list[bytes] | None:
+def _walk(tree: Beneath, known: Known, directories: Sequence[bytes], numbers: Iterable[int]) -> Iterator[int]:
+    """Which of these directories do not have a listing as remembered; also those that cannot be listed."""
     listings, aside = known.listings, known.still.aside
-    changed = []
-    if b"." in directories and listings.get(ROOT_PARENT) != packed(b".", row_of(os.fstat(tree.root))):
-        changed.append(ROOT_PARENT)
-    for directory in directories:
-        try:
-            handle = tree.open_directory(directory)
-        except OSError:
-            return None
-        try:
-            found = _members(handle, aside.get(directory))
-        except OSError:
-            return None
-        finally:
-            os.close(handle)
-        if found != listings.get(directory, b""):
-            changed.append(directory)
-    return changed
-
-
-def _members(handle: int, aside: Mapping[bytes, bool] | None) -> Listing:
-    """What is in an open directory, less what is left aside. One of these that is of another kind now is put in."""
-    left_out = {os.fsdecode(name): is_directory for name, is_directory in aside.items()} if aside else _NOTHING
-    found = []
-    with os.scandir(handle) as members:
-        for member in members:
-            name = member.name
-            if name in left_out and left_out[name] == member.is_dir(follow_symlinks=False):
+    for number in numbers:
+        directory = directories[number]
+        if directory == ROOT_PARENT:
+            found = listing_of([(b".", os.fstat(tree.root))])
+        else:
+            try:
+                handle = tree.open_directory(directory)
+            except OSError:
+                yield number
                 continue
-            row = row_of(member.stat(follow_symlinks=False))
-            found.append(packed(name.encode("utf-8", "surrogateescape"), row))
-    return joined(found)
+            try:
+                found = listing_of(members_of(handle, aside.get(directory)))
+            except OSError:
+                found = _UNLISTED
+            finally:
+                os.close(handle)
+        if found != listings[directory]:
+            yield number
+
+
+def members_of(handle: int, aside: Mapping[bytes, bool] | None) -> list[tuple[bytes, os.stat_result]]:
+    """What is in an open directory, less what is left aside. One of these that is of another kind now is put in."""
+    with os.scandir(handle) as members:
+        if not aside:
+            return [
+                (member.name.encode("utf-8", "surrogateescape"), member.stat(follow_symlinks=False))
+                for member in members
+            ]
+        found = []
+        for member in members:
+            name = member.name.encode("utf-8", "surrogateescape")
+            if aside.get(name) is not member.is_dir(follow_symlinks=False):
+                found.append((name, member.stat(follow_symlinks=False)))
+        return found
 
 
 def _is_harmless(tree: Beneath, known: Known, directory: bytes) -> bool:
@@ -182,7 +175,7 @@ def _is_harmless(tree: Beneath, known: Known, directory: bytes) -> bool:
     aside = known.still.aside.get(directory, {})
     handle = tree.open_directory(directory)
     try:
-        found = dict(unpacked(_members(handle, aside)))
+        found = dict(unpacked(listing_of(members_of(handle, aside))))
     finally:
         os.close(handle)
     if not remembered.keys() <= found.keys():

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sis.errors import SisError
 from sis.image import delta_make
 from sis.image.kept import KeptStore
 from sis.image.policy import Policy
@@ -44,7 +45,7 @@ FILES = (
     *("usr/lib/rules", "usr/share/doc", "usr/share/man", "opt/gone", "opt/a.tmp", "opt/b", "boot/vmlinuz-6.1", "top"),
 )
 NOISE = ("etc/own", "var/log/x", "var/log/new", "opt/x.tmp", "usr/share/doc")
-UNTIMED = ("etc/host", "usr/lib/rules")
+UNTIMED = ("etc/host", "usr/lib/rules", "lib/rules")
 """Files of the layers, whose times are not held."""
 
 DRIFT = ("etc/hosts", "etc/conf/a", "var/state", "opt/b", "top")
@@ -73,9 +74,9 @@ def change(root: Path, act: str, rng: random.Random) -> None:
         path = root / rng.choice(("etc", "etc/conf", "opt/new", "usr/lib/new"))
         path.mkdir(exist_ok=True)
         path.chmod(rng.choice((0o755, 0o750)))
-    elif act == "copy":
+    elif act == "copy" and (root / "usr/lib/big").is_file():
         shutil.copyfile(root / "usr/lib/big", path)
-    elif act in ("edit", "add", "noise"):
+    elif act in ("edit", "add", "noise", "copy"):
         data = bytearray(path.read_bytes() if path.is_file() else b"")
         at = rng.randrange(len(data) + 1)
         data[at : at + 3] = rng.randbytes(rng.choice((1, 5, 2000)))
@@ -105,13 +106,16 @@ class Side:
         self.layer = layer
         self.bench.root.mkdir(parents=True)
 
-    def run(self, reference: str, *, dry_run: bool = False, full: bool = False) -> Outcome:
+    def run(self, reference: str, *, dry_run: bool = False, full: bool = False) -> Outcome | str:
         kept = KeptStore(self.bench.store, documents_of(self.bench.state))
         found = resolve(kept, parse(reference))
         source = open_source(kept, found.version_id, found.version)
         want = desired_tree(found.version.manifest, kept.manifest, self.layer)
         given = {"policy": self.bench.policy, "source": source, "state": self.bench.state}
-        return engine.sync(self.bench.root, want, dry_run=dry_run, full=full, **given)  # type: ignore[arg-type]
+        try:
+            return engine.sync(self.bench.root, want, dry_run=dry_run, full=full, **given)  # type: ignore[arg-type]
+        except SisError as error:
+            return error.message
 
 
 def look(root: Path) -> dict[str, tuple[object, ...]]:
@@ -128,7 +132,7 @@ def look(root: Path) -> dict[str, tuple[object, ...]]:
     return seen
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     seed=st.integers(0, 1 << 30),
     acts=st.lists(st.lists(st.sampled_from(ACTS), min_size=1, max_size=4), min_size=1, max_size=3),
@@ -182,6 +186,8 @@ def test_a_step_comes_to_the_same_as_the_long_way_round(
                     side.run("image", full=True),
                 ]
                 told.append((runs, look(side.bench.root)))
-            assert told[0] == told[1]
+            (near, near_look), (long, long_look) = told
+            assert near == long
+            assert near_look.items() ^ long_look.items() == set()
             before = after
             noise, drift = noise[1:], drift[1:]

@@ -1,0 +1,136 @@
+"""Whether a tree is, byte for byte, what the last run left: every file read, every attribute looked at.
+
+Of what is remembered only the list of directories to look into is used; what is in them is compared with the desired
+tree itself. As `still`, this answers "yes" or "I do not know".
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import msgspec
+
+from sis.image.model import Entry
+from sis.sync.forked import in_two, is_worth_it
+from sis.sync.listing import ROOT_PARENT, ListedRows, listing_of, path_of, place_of
+from sis.sync.look import READ_BYTES, Member
+from sis.sync.rules import parents_of
+from sis.sync.still import Known, is_harmless, members_of, surroundings_are_known
+from sis.system.beneath import Beneath
+
+
+class _Seen(msgspec.Struct, array_like=True):
+    """What came of looking into some directories; not all of them if something was not as desired.
+
+    changed  those whose listing is not as remembered
+    several  (inode, device, path) of everything but directories that has more than one name
+    entries  how many paths are as desired
+    """
+
+    is_equal: bool
+    changed: list[bytes]
+    several: list[tuple[int, int, bytes]]
+    entries: int
+
+
+_seen_decoder = msgspec.msgpack.Decoder(_Seen)
+
+
+def is_as_left(
+    tree: Beneath,
+    wanted: Mapping[bytes, Entry],
+    known: Known,
+    mounted: frozenset[bytes],
+    is_ignored: Callable[[bytes], bool],
+) -> bool:
+    """Whether everything held is as desired and, the node's own aside, nothing else is there."""
+    try:
+        if not surroundings_are_known(tree, known, mounted):
+            return False
+        seen = _look_at_all(tree, wanted, known)
+        if seen is None or not all(each.is_equal for each in seen):
+            return False
+        if not is_harmless(tree, known, [path for each in seen for path in each.changed]):
+            return False
+    except OSError:
+        return False
+    if sum(each.entries for each in seen) != len(wanted) and not _are_accounted_for(wanted, known, is_ignored):
+        return False
+    return _are_linked(wanted, [name for each in seen for name in each.several])
+
+
+def _look_at_all(tree: Beneath, wanted: Mapping[bytes, Entry], known: Known) -> list[_Seen] | None:
+    directories = list(known.listings)
+
+    def look(numbers: Iterator[int]) -> _Seen:
+        return _look_into(tree, wanted, known, map(directories.__getitem__, numbers))
+
+    if not is_worth_it(known.still.entries):
+        return [look(iter(range(len(directories))))]
+    told = in_two(len(directories), lambda numbers: msgspec.msgpack.encode(look(numbers)))
+    return None if told is None else [_seen_decoder.decode(each) for each in told]
+
+
+def _look_into(tree: Beneath, wanted: Mapping[bytes, Entry], known: Known, directories: Iterable[bytes]) -> _Seen:
+    buffer = memoryview(bytearray(READ_BYTES))
+    seen = _Seen(True, [], [], 0)
+    restless, aside = known.still.restless, known.still.aside
+    for directory in directories:
+        handle = os.dup(tree.root) if directory == ROOT_PARENT else tree.open_directory(directory)
+        try:
+            if directory == ROOT_PARENT:
+                members = [(b".", os.fstat(handle))]
+            else:
+                members = members_of(handle, aside.get(directory))
+            is_as_remembered = listing_of(members) == known.listings[directory]
+            if not is_as_remembered:
+                seen.changed.append(directory)
+            for name, status in members:
+                path = path_of(directory, name)
+                want = wanted.get(path)
+                if want is None and not is_as_remembered:
+                    continue
+                member = Member(handle, name, path, status, buffer)
+                if want is None or not member.is_equal(want, mtime=path not in restless):
+                    seen.is_equal = False
+                    return seen
+                seen.entries += 1
+                if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+                    seen.several.append((status.st_ino, status.st_dev, path))
+        finally:
+            os.close(handle)
+    return seen
+
+
+def _are_accounted_for(wanted: Mapping[bytes, Entry], known: Known, is_ignored: Callable[[bytes], bool]) -> bool:
+    """Whether every desired path was looked at, or is one that is not: the node's own, ignored, on another device."""
+    listed, still = ListedRows(known.listings), known.still
+    absent, uncrossed = frozenset(still.absent), frozenset(still.uncrossed)
+
+    def is_accounted_for(path: bytes) -> bool:
+        directory, name = place_of(path)
+        if name in listed.within(directory) or name in still.aside.get(directory, ()) or path in absent:
+            return True
+        return is_ignored(path) or not uncrossed.isdisjoint((path, *parents_of(path)))
+
+    return all(map(is_accounted_for, wanted))
+
+
+def _are_linked(wanted: Mapping[bytes, Entry], several: Iterable[tuple[int, int, bytes]]) -> bool:
+    """Whether exactly the names of a hard-link group are one inode."""
+    names: dict[tuple[int, int], list[bytes]] = {}
+    inode_of: dict[bytes, tuple[int, int]] = {}
+    for inode, device, path in several:
+        names.setdefault((inode, device), []).append(path)
+        inode_of[path] = (inode, device)
+    for paths in names.values():
+        groups = {wanted[path].link for path in paths}
+        if len(paths) > 1 and (len(groups) > 1 or 0 in groups):
+            return False
+    inodes: dict[int, set[tuple[int, int] | None]] = {}
+    for path, entry in wanted.items():
+        if entry.link:
+            inodes.setdefault(entry.link, set()).add(inode_of.get(path))
+    return all(len(each) == 1 and None not in each for each in inodes.values())
