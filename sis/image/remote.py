@@ -93,11 +93,12 @@ class HttpStore(DocumentStore):
         self._told_to_wait = 0
 
     def close(self) -> None:
-        """Close the connections of all threads."""
+        """Close the connections of all threads. Whoever reads after opens a new one."""
         with self._guard:
             for connection in self._connections:
                 connection.close()
             self._connections.clear()
+            self._local = threading.local()
 
     def whole(self, name: str, limit: int) -> bytes | None:
         for base in self._bases():

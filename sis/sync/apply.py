@@ -10,7 +10,7 @@ from typing import NamedTuple
 from sis.image.model import ANY_MTIME, Entry, Kind
 from sis.sync.listing import Row, fields_of, row_of
 from sis.sync.observe import Area
-from sis.sync.plan import Plan, Step
+from sis.sync.planned import Plan, Step
 from sis.sync.rules import STAGE
 from sis.sync.stage import Stage
 from sis.system.beneath import Beneath

@@ -1,4 +1,4 @@
-"""Make what is missing from a delta and the old files it was made against, streamed once, in bounded memory.
+"""Make what is missing from a delta and the old files it was made against, in bounded memory.
 
 An item whose base is not on this node as the older version had it, or that does not come out right, is left to be
 fetched as chunks; so is everything when the delta itself cannot be read.
@@ -7,25 +7,27 @@ fetched as chunks; so is everything when the delta itself cannot be read.
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 
+import msgspec
+
 from sis.errors import Corrupt, Unreachable
+from sis.image import patches
 from sis.image.codec import show_path
-from sis.image.delta import Placed
-from sis.image.delta_read import Delta, decode_item
+from sis.image.delta import Placed, split
+from sis.image.delta_read import Delta, decode_item, inflate_item
 from sis.image.model import Entry, Kind
-from sis.sync.fetch import GAP_BYTES, Arrived
+from sis.image.solid import Inflating
+from sis.sync.fetch import GAP_BYTES, RANGE_BYTES, Put
 from sis.sync.observe import Observed
 from sis.system.beneath import Beneath
 
-_DECODERS = 2
-_AHEAD_BYTES = 12 << 20
-_AHEAD_ITEMS = 64
+MADE_BYTES = 16 << 20
+"""What the items of one request come to, about."""
+
 _SOURCE_LOST = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EIO, errno.ENXIO, errno.EACCES)
 _PATHS_TOLD = 3
 
@@ -34,18 +36,35 @@ class _BaseLostError(Exception):
     """A file that a base lies in is no longer what it was."""
 
 
+class Made(msgspec.Struct, array_like=True, gc=False):
+    """What came of some items.
+
+    lost     digests of the chunks that did not come of them
+    drifted  paths of base files that are not what they were
+    faults   what is wrong with the delta, a sentence each
+    """
+
+    lost: list[bytes] = []
+    drifted: list[bytes] = []
+    faults: list[str] = []
+    is_unreadable: bool = False
+    bytes_fetched: int = 0
+
+
 class DeltaUse:
     """One delta on one tree: what it can make there, what that costs, and what came of it."""
 
     def __init__(self, delta: Delta, tree: Beneath, observed: Observed, chunk_cost: Callable[[bytes], int]) -> None:
         """`chunk_cost` tells what fetching a chunk takes otherwise, in bytes."""
         self.bytes_fetched = 0
+        self.is_unreadable = False
         self._delta = delta
         self._tree = tree
         self._observed = observed
         self._chunk_cost = chunk_cost
         self._drifted: set[bytes] = set()
         self._faults: list[str] = []
+        self._failed: set[bytes] = set()
 
     def cost(self, digest: bytes) -> int:
         """What a missing chunk takes: its share of its item where that can be used, else what it takes in its pack."""
@@ -54,23 +73,28 @@ class DeltaUse:
         if number is None or number not in self._usable:
             return by_chunk
         placed = self._delta.items[number]
-        size = next(chunk.size for chunk in placed.chunks if chunk.digest == digest)
-        return min(by_chunk, -(-placed.item.stored * size // placed.size))
+        return min(by_chunk, -(-placed.item.stored * self._sizes[digest] // placed.size))
 
     def chosen(self, missing: Iterable[bytes]) -> tuple[Placed, ...]:
-        """The items to use, in file order: those that cost no more than the missing chunks they make."""
+        """The items to use, in file order: those that cost no more than the missing chunks they make.
+
+        A solid run is taken from its beginning to the last item that makes one of them, or not at all.
+        """
+        if self.is_unreadable:
+            return ()
         by_chunks: dict[int, int] = {}
         for digest in missing:
             number = self._delta.number_of.get(digest)
-            if number is not None:
+            if number is not None and digest not in self._failed:
                 by_chunks[number] = by_chunks.get(number, 0) + self._chunk_cost(digest)
-        chosen = []
-        for number in sorted(by_chunks):
-            placed = self._delta.items[number]
-            if number not in self._usable:
-                self._drifted.update(entry.path for entry in self._bases(placed) if not self._is_here(entry))
-            elif placed.item.stored <= by_chunks[number]:
-                chosen.append(placed)
+        spans = {self._beginnings.get(number, number): number for number in sorted(by_chunks)}
+        chosen: list[Placed] = []
+        for first, last in spans.items():
+            items = self._delta.items[first : last + 1]
+            if first not in self._usable:
+                self._drifted.update(entry.path for entry in self._bases(items[0]) if not self._is_here(entry))
+            elif sum(it.item.stored for it in items) <= sum(by_chunks.get(it, 0) for it in range(first, last + 1)):
+                chosen += items
         return tuple(chosen)
 
     def estimate(self, missing: Iterable[bytes]) -> tuple[int, int]:
@@ -80,20 +104,43 @@ class DeltaUse:
         wanted.difference_update(chunk.digest for placed in items for chunk in placed.chunks)
         return sum(placed.item.stored for placed in items), sum(map(self._chunk_cost, wanted))
 
-    def make(
-        self, missing: Iterable[bytes], take: Callable[[bytes, bytes], bool] | None = None
-    ) -> Generator[Arrived, None, None]:
-        """The chunks of `missing` that the delta gives, each proved by its digest. Never raises for what is damaged.
+    def make(self, items: Iterable[Placed], put: Put) -> Made:
+        """Put the chunks of items that lie together, each proved by its digest. Never raises for what is damaged."""
+        made = Made()
+        waiting = deque(items)
+        run: Inflating | None = None
+        try:
+            for placed, payload in self._stream(waiting, made):
+                if placed.item.method == patches.SOLID:
+                    run = Inflating()
+                try:
+                    if placed.item.method not in patches.SOLID_METHODS:
+                        put(decode_item(placed, payload, self._base_of(placed)))
+                        continue
+                    if run is not None:
+                        put(split(placed, inflate_item(placed, payload, run)))
+                        continue
+                except _BaseLostError as lost:
+                    made.drifted.append(lost.args[0])
+                except Corrupt as error:
+                    rest = "the rest of its run" if run is not None else f"{len(placed.chunks)} chunks"
+                    made.faults.append(f"{error.message}; {rest} came from the packs instead")
+                    run = None
+                made.lost += (chunk.digest for chunk in placed.chunks)
+        except (Corrupt, Unreachable) as error:
+            made.faults.append(f"the delta could not be read to its end: {error.message}")
+            made.is_unreadable = True
+            made.lost += (chunk.digest for placed in waiting for chunk in placed.chunks)
+        return made
 
-        `take` is offered each chunk, in the thread that made it; those it takes are not yielded.
-        """
-        wanted = frozenset(missing)
-
-        def is_left(digest: bytes, data: bytes) -> bool:
-            return digest in wanted and not (take is not None and take(digest, data))
-
-        for pairs in self._decoded(self.chosen(wanted), is_left):
-            yield from itertools.starmap(Arrived, pairs)
+    def learn(self, made: Made) -> None:
+        """Take note of what came of some items."""
+        self.bytes_fetched += made.bytes_fetched
+        self._failed.update(made.lost)
+        self._drifted.update(made.drifted)
+        if not (made.is_unreadable and self.is_unreadable):
+            self._faults += made.faults
+        self.is_unreadable |= made.is_unreadable
 
     def notices(self) -> Iterator[str]:
         """What did not go by the delta, a sentence each."""
@@ -105,10 +152,25 @@ class DeltaUse:
         yield from self._faults
 
     @cached_property
+    def _sizes(self) -> dict[bytes, int]:
+        return {chunk.digest: chunk.size for placed in self._delta.items for chunk in placed.chunks}
+
+    @cached_property
     def _usable(self) -> frozenset[int]:
         """The items whose base files are here as the older version has them."""
         items = enumerate(self._delta.items)
         return frozenset(number for number, placed in items if all(map(self._is_here, self._bases(placed))))
+
+    @cached_property
+    def _beginnings(self) -> dict[int, int]:
+        """By number of an item in a solid run, the number of the run's first."""
+        beginnings = {}
+        first = 0
+        for number, placed in enumerate(self._delta.items):
+            if placed.item.method in patches.SOLID_METHODS:
+                first = number if placed.item.method == patches.SOLID else first
+                beginnings[number] = first
+        return beginnings
 
     def _bases(self, placed: Placed) -> list[Entry]:
         return [self._delta.entries[number] for number in {stretch.entry for stretch in placed.item.base}]
@@ -119,39 +181,14 @@ class DeltaUse:
             return False
         return found.entry.kind is Kind.FILE and found.entry.chunks == entry.chunks
 
-    def _decoded(
-        self, items: tuple[Placed, ...], is_left: Callable[[bytes, bytes], bool]
-    ) -> Iterator[list[tuple[bytes, bytes]]]:
-        """What is left of the outcome of each item, in order; a bounded amount under way at any time."""
-        under_way: deque[tuple[Placed, Future[list[tuple[bytes, bytes]]]]] = deque()
-        ahead_bytes = 0
-        with ThreadPoolExecutor(_DECODERS, "delta") as pool:
-            for placed, payload in self._payloads(items):
-                weight = _weight(placed)
-                while under_way and (ahead_bytes + weight > _AHEAD_BYTES or len(under_way) >= _AHEAD_ITEMS):
-                    ahead_bytes -= _weight(under_way[0][0])
-                    yield self._outcome(*under_way.popleft())
-                ahead_bytes += weight
-                under_way.append((placed, pool.submit(self._decode, placed, payload, is_left)))
-            while under_way:
-                yield self._outcome(*under_way.popleft())
-
-    def _payloads(self, items: tuple[Placed, ...]) -> Iterator[tuple[Placed, bytes]]:
-        """The items' payloads as they stream in. Ends early, with a notice, when the delta cannot be read further."""
-        try:
-            for group in _ranges(items):
-                yield from self._stream(group)
-        except (Corrupt, Unreachable) as error:
-            self._faults.append(f"the delta could not be read to its end: {error.message}")
-
-    def _stream(self, group: list[Placed]) -> Iterator[tuple[Placed, bytes]]:
+    def _stream(self, waiting: deque[Placed], made: Made) -> Iterator[tuple[Placed, bytes]]:
+        """The items' payloads as they come in; each is taken from `waiting` before."""
         held = bytearray()
-        at = group[0].offset
-        waiting = deque(group)
-        end = group[-1].offset + group[-1].item.stored
+        at = waiting[0].offset
+        end = waiting[-1].offset + waiting[-1].item.stored
         for piece in self._delta.read(at, end - at):
             held += piece
-            self.bytes_fetched += len(piece)
+            made.bytes_fetched += len(piece)
             while waiting and waiting[0].offset + waiting[0].item.stored <= at + len(held):
                 placed = waiting.popleft()
                 start = placed.offset - at
@@ -159,11 +196,6 @@ class DeltaUse:
                 del held[: start + placed.item.stored]
                 at = placed.offset + placed.item.stored
                 yield placed, payload
-
-    def _decode(
-        self, placed: Placed, payload: bytes, is_left: Callable[[bytes, bytes], bool]
-    ) -> list[tuple[bytes, bytes]]:
-        return [pair for pair in decode_item(placed, payload, self._base_of(placed)) if is_left(*pair)]
 
     def _base_of(self, placed: Placed) -> bytes:
         parts = []
@@ -187,28 +219,25 @@ class DeltaUse:
             raise _BaseLostError(path)
         return data
 
-    def _outcome(self, placed: Placed, future: Future[list[tuple[bytes, bytes]]]) -> list[tuple[bytes, bytes]]:
-        try:
-            return future.result()
-        except _BaseLostError as lost:
-            self._drifted.add(lost.args[0])
-        except Corrupt as error:
-            self._faults.append(f"{error.message}; {len(placed.chunks)} chunks came from the packs instead")
-        return []
 
+def together(items: Iterable[Placed]) -> Iterator[list[Placed]]:
+    """Items to be read with one request each group: neighbours with less than a gap between them, up to its size.
 
-def _ranges(items: Iterable[Placed]) -> Iterator[list[Placed]]:
-    """Items to be read with one request each group: neighbours with less than a gap between them."""
+    A solid run is in one group, however long it is.
+    """
     group: list[Placed] = []
+    size = 0
     for placed in items:
-        if group and placed.offset > group[-1].offset + group[-1].item.stored + GAP_BYTES:
+        end = group[-1].offset + group[-1].item.stored if group else 0
+        is_continued = placed.item.method == patches.CONTINUED
+        if group and (
+            placed.offset > end + GAP_BYTES
+            or (not is_continued and placed.offset + placed.item.stored > group[0].offset + RANGE_BYTES)
+            or (not is_continued and size + placed.size > MADE_BYTES)
+        ):
             yield group
-            group = []
+            group, size = [], 0
         group.append(placed)
+        size += placed.size
     if group:
         yield group
-
-
-def _weight(placed: Placed) -> int:
-    """Bytes of memory that making an item takes, roughly."""
-    return placed.item.stored + 2 * placed.size + sum(stretch.length for stretch in placed.item.base)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import resource
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,13 +16,14 @@ from sis.sync.apply import apply
 from sis.sync.compare import compare
 from sis.sync.deltas import DeltaUse
 from sis.sync.desired import DesiredTree
-from sis.sync.faults import explained, fault_of
-from sis.sync.fetch import Fetching
+from sis.sync.faults import explained
 from sis.sync.locate import locate
 from sis.sync.model import Observer, Outcome, Totals
 from sis.sync.near import survey_near
 from sis.sync.observe import observe
-from sis.sync.plan import LocalContent, Plan, make_plan
+from sis.sync.plan import make_plan
+from sis.sync.planned import LocalContent, Plan
+from sis.sync.ready import make_ready
 from sis.sync.remember import Survey, remember, remember_what_was_verified
 from sis.sync.rules import Conditions, Rules
 from sis.sync.source import ChunkSource
@@ -32,8 +32,6 @@ from sis.sync.stage import Stage
 from sis.sync.still import Walked
 from sis.system import memory
 from sis.system.beneath import Beneath
-
-_OUT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def look(
@@ -82,7 +80,7 @@ def make_equal(
             remember_what_was_verified(want, survey)
             source.settle(given.state)
             return _told(plan, task, source)
-        fetched = _make_ready(stage, plan, want, source, task.by_delta)
+        fetched = make_ready(stage, plan, want, source, task.by_delta)
         totals = _final_totals(plan, stage, fetched, task.by_delta)
         if only_stage:
             return msgspec.structs.replace(_told(plan, task, source), totals=totals)
@@ -158,37 +156,6 @@ def _plan(tree: Beneath, task: _Task, source: ChunkSource | None) -> Plan:
         delta_bytes, chunk_bytes = by_delta.estimate(plan.to_fetch)
         totals = msgspec.structs.replace(totals, bytes_fetched=delta_bytes + chunk_bytes, bytes_delta=delta_bytes)
     return dataclasses.replace(plan, totals=totals)
-
-
-def _make_ready(stage: Stage, plan: Plan, want: DesiredTree, source: ChunkSource, by_delta: DeltaUse | None) -> int:
-    """Stage every new file: from this node, from the layer, by the delta, and the rest fetched as chunks.
-
-    Returns the bytes of these chunks.
-
-    Out of room or with a disk error the staging directories are removed; after any other fault they are kept, so that
-    the next run goes on from there.
-    """
-    fetching = None
-    try:
-        stage.open_directories(plan.files)
-        stage.prepare_trees(plan.trees)
-        stage.make(plan.files, want.blobs)
-        if stage.missing and by_delta is not None:
-            with contextlib.closing(by_delta.make(stage.missing, stage.put_whole)) as made:
-                for digest, data in made:
-                    stage.put(digest, data)
-        if stage.missing:
-            fetching = Fetching(source, stage.missing, stage.put_whole)
-            with contextlib.closing(iter(fetching)) as arrived:
-                for digest, data in arrived:
-                    stage.put(digest, data)
-        stage.complete_trees(plan.trees)
-    except OSError as error:
-        if error.errno in _OUT_OF_ROOM:
-            with contextlib.suppress(OSError):
-                stage.discard()
-        raise fault_of(error, "making new files ready") from error
-    return fetching.bytes_fetched if fetching else 0
 
 
 def _progress(plan: Plan, observer: Observer | None) -> Callable[[int], None]:

@@ -1,22 +1,21 @@
-"""The plan: a frozen value that says everything a sync will do, in order.
+"""The plan: a frozen value (`planned`) that says everything a sync will do, in order.
 
 Made by pure code, printed by a dry run, executed by `apply`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Literal, NamedTuple
+from types import MappingProxyType
+from typing import Any
 
-from sis.image.model import ANY_MTIME, HOLE, Chunk, Entry, Kind
+from sis.image.model import ANY_MTIME, HOLE, Entry, Kind
+from sis.sync import sums
 from sis.sync.compare import CONTENT, Comparison, Difference
-from sis.sync.model import Change, Totals
-from sis.sync.observe import Area, Observed
+from sis.sync.observe import Observed
+from sis.sync.planned import LocalContent, NewFile, Plan, Source, Step
 from sis.sync.rules import Rules
-from sis.sync.trees import NewTree, is_in_tree, new_trees, parent_of, tree_of_directories
+from sis.sync.trees import is_in_tree, new_trees, parent_of, tree_of_directories
 
 COPIED_FOR_METADATA_BYTES_MAX = 1 << 20
 """A file up to this size is copied to change more than one of its properties in one rename."""
@@ -25,94 +24,8 @@ _BINARY_DIRECTORIES = (b"bin/", b"sbin/", b"usr/bin/", b"usr/sbin/", b"usr/local
 _BOOT_NAMES = (b"vmlinuz", b"vmlinuz.old", b"initrd.img", b"initrd.img.old")
 _KERNEL_PREFIXES = (b"boot/vmlinu", b"boot/init")
 _REBOOT_PREFIXES = (*_KERNEL_PREFIXES, b"usr/lib/systemd/systemd", b"lib/systemd/systemd")
+_NOT_HERE: Mapping[bytes, Any] = MappingProxyType({})
 _REBOOT_NAMES = (b"libc.so.6", b"ld-linux-x86-64.so.2", b"ld-linux-aarch64.so.1")
-
-Verb = Literal["tree", "directory", "place", "link", "metadata", "remove", "mtime", "barrier"]
-
-
-class Source(NamedTuple):
-    """Where on this node the bytes of a chunk already are."""
-
-    path: bytes
-    offset: int
-
-
-class Part(NamedTuple):
-    """One run of a new file. `source` None: from the layer, a hole, or to be fetched."""
-
-    offset: int
-    chunk: Chunk
-    source: Source | None
-
-
-class NewFile(NamedTuple):
-    """A file to be made ready beside the tree before anything is changed.
-
-    `tree` is the path of the new directory it is made ready in; b"" for a file that goes where a directory is already.
-    """
-
-    entry: Entry
-    parts: tuple[Part, ...]
-    tree: bytes = b""
-
-
-class Step(NamedTuple):
-    """One change of the tree.
-
-    tree       move a directory made ready, with all that is in it, to its path
-    directory  make a directory (or give one its metadata)
-    place      move a file made ready, or a new symlink, device or FIFO, to its path
-    link       make the path a name of the inode at `leader`
-    metadata   set owner, mode, xattrs and time in place
-    remove     unlink, or remove an empty directory
-    mtime      set a directory's modification time to `mtime_ns`
-    barrier    make everything before durable before anything after
-    """
-
-    verb: Verb
-    path: bytes = b""
-    entry: Entry | None = None
-    leader: bytes = b""
-    over_directory: bool = False
-    """A directory is at the path, or is to be, where something else was."""
-    is_directory: bool = False
-    mtime_ns: int = 0
-
-
-class Need(NamedTuple):
-    """What a file system must have free before the first change."""
-
-    area: Area
-    size_bytes: int
-    inodes: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a sync will do. An empty plan does nothing."""
-
-    changes: tuple[Change, ...]
-    files: tuple[NewFile, ...]
-    trees: tuple[NewTree, ...]
-    steps: tuple[Step, ...]
-    needs: tuple[Need, ...]
-    to_fetch: frozenset[bytes]
-    """Digests of the chunks this node has not."""
-    totals: Totals
-    boot_changed: bool
-    reboot_worthy: bool
-    """Whether a running system has to restart to use what is changed: kernel, initrd, C library, init."""
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.steps
-
-
-class LocalContent(NamedTuple):
-    """Chunks this node has: anywhere, and in the file that is to be replaced (path → digest → offset)."""
-
-    anywhere: Mapping[bytes, Source]
-    in_place: Mapping[bytes, Mapping[bytes, int]]
 
 
 def files_to_make(comparison: Comparison) -> tuple[Difference, ...]:
@@ -141,19 +54,18 @@ def make_plan(
     making = files_to_make(comparison)
     files = tuple(_new_file(each, local, tree_of.get(parent_of(each.path), b"")) for each in making)
     to_fetch = _to_fetch(files, blobs)
-    steps = tuple(_steps(want, observed, comparison, rules, tree_of))
-    changes = tuple(_changes(comparison, files, to_fetch, stored_bytes))
     touched = [difference.path for difference in comparison.to_do]
     return Plan(
-        changes=changes,
         files=files,
         trees=tuple(new_trees(comparison, tree_of)),
-        steps=steps,
-        needs=tuple(_needs(observed, comparison, files)),
+        needs=tuple(sums.needs(observed, comparison, files)),
         to_fetch=to_fetch,
-        totals=_totals(want, comparison, files, to_fetch, stored_bytes),
+        totals=sums.totals(len(want), comparison, files, to_fetch, stored_bytes),
         boot_changed=any(is_boot(path) for path in touched),
         reboot_worthy=any(_is_reboot_worthy(path) for path in touched),
+        is_empty=not touched,
+        make_steps=lambda: _steps(want, observed, comparison, rules, tree_of),
+        make_changes=lambda: sums.changes(comparison, files, to_fetch, stored_bytes),
     )
 
 
@@ -183,27 +95,27 @@ def _needs_new_inode(difference: Difference) -> bool:
 def _new_file(difference: Difference, local: LocalContent, tree: bytes) -> NewFile:
     entry = difference.want
     assert entry is not None
-    in_place = local.in_place.get(entry.path, {})
-    parts = []
-    at = 0
-    for chunk in entry.each_chunk():
-        digest = chunk.digest
-        source = None
-        if digest != HOLE:
-            offset = in_place.get(digest)
-            source = Source(entry.path, offset) if offset is not None else local.anywhere.get(digest)
-        parts.append(Part(at, chunk, source))
-        at += chunk.size_bytes
-    return NewFile(entry, tuple(parts), tree)
+    in_place = local.in_place.get(entry.path, _NOT_HERE)
+    file = NewFile(entry, _NOT_HERE, tree)
+    if not in_place and not local.anywhere:
+        return file
+    sources = {}
+    for digest in file.digests():
+        offset = in_place.get(digest)
+        source = Source(entry.path, offset) if offset is not None else local.anywhere.get(digest)
+        if source is not None:
+            sources[digest] = source
+    return file._replace(sources=sources) if sources else file
 
 
 def _to_fetch(files: Iterable[NewFile], blobs: Mapping[bytes, bytes]) -> frozenset[bytes]:
-    return frozenset(
-        part.chunk.digest
-        for file in files
-        for part in file.parts
-        if part.source is None and part.chunk.digest != HOLE and part.chunk.digest not in blobs
-    )
+    lacking: set[bytes] = set()
+    for file in files:
+        if file.sources:
+            lacking.update(digest for digest in file.digests() if digest not in file.sources)
+        else:
+            lacking.update(file.digests())
+    return frozenset(lacking) - {HOLE, *blobs}
 
 
 # Order.
@@ -332,84 +244,3 @@ def _time_of(path: bytes, entry: Entry | None, observed: Observed, rules: Rules)
 def _was_directory(difference: Difference) -> bool:
     found = difference.found
     return found is not None and found.entry is not None and found.entry.kind is Kind.DIR
-
-
-# Sums.
-
-
-def _changes(
-    comparison: Comparison,
-    files: Iterable[NewFile],
-    to_fetch: frozenset[bytes],
-    stored_bytes: Callable[[bytes], int],
-) -> Iterator[Change]:
-    seen: set[bytes] = set()
-    cost: Counter[bytes] = Counter()
-    for file in files:
-        for part in file.parts:
-            digest = part.chunk.digest
-            if part.source is None and digest in to_fetch and digest not in seen:
-                seen.add(digest)
-                cost[file.entry.path] += stored_bytes(digest)
-    for difference in sorted((*comparison.to_do, *comparison.told), key=lambda difference: difference.path):
-        yield difference.change(cost[difference.path])
-
-
-def _totals(
-    want: Mapping[bytes, Entry],
-    comparison: Comparison,
-    files: tuple[NewFile, ...],
-    to_fetch: frozenset[bytes],
-    stored_bytes: Callable[[bytes], int],
-) -> Totals:
-    actions = Counter(difference.action for difference in comparison.to_do)
-    parts = [part for file in files for part in file.parts if part.chunk.digest != HOLE]
-    return Totals(
-        entries=len(want),
-        created=actions["create"],
-        updated=actions["update"] + actions["replace"],
-        metadata=actions["metadata"],
-        removed=actions["remove"],
-        reported=len(comparison.told),
-        bytes_fetched=sum(stored_bytes(digest) for digest in to_fetch),
-        bytes_local=sum(part.chunk.size_bytes for part in parts if part.chunk.digest not in to_fetch),
-        bytes_written=sum(part.chunk.size_bytes for part in parts),
-    )
-
-
-def _needs(observed: Observed, comparison: Comparison, files: Iterable[NewFile]) -> Iterator[Need]:
-    sizes: Counter[bytes] = Counter()
-    inodes: Counter[bytes] = Counter()
-    blocks = {area.mount: area.block_bytes for area in observed.areas}
-    for file in files:
-        mount = observed.area_of(file.entry.path).mount
-        block = blocks[mount]
-        for part in file.parts:
-            if part.chunk.digest != HOLE:
-                end = part.offset + part.chunk.size_bytes
-                sizes[mount] += -(-end // block) * block - part.offset // block * block
-        if file.parts:
-            sizes[mount] -= _shared_blocks(file.parts, block)
-        inodes[mount] += 1
-    for difference in comparison.to_do:
-        entry = difference.want
-        if entry is None or entry.kind is Kind.FILE or difference.path in comparison.leader_of:
-            continue
-        if difference.found is not None and "type" not in difference.what:
-            continue
-        mount = observed.area_of(entry.path).mount
-        inodes[mount] += 1
-        if entry.kind is Kind.DIR:
-            sizes[mount] += blocks[mount]
-    for area in observed.areas:
-        if inodes[area.mount]:
-            yield Need(area, sizes[area.mount], inodes[area.mount])
-
-
-def _shared_blocks(parts: tuple[Part, ...], block: int) -> int:
-    """Bytes of blocks counted twice because one run ends and the next begins in them."""
-    twice = 0
-    for before, after in pairwise(parts):
-        if after.offset % block and HOLE not in (before.chunk.digest, after.chunk.digest):
-            twice += block
-    return twice

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from sis.errors import NoSpace
 from sis.image.codec import show_path
-from sis.sync.plan import Need
+from sis.sync.planned import Need
 from sis.sync.stage import Stage
 from sis.system.beneath import Beneath
 

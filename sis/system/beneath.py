@@ -99,10 +99,14 @@ class Beneath:
             return False
         return True
 
-    def create(self, path: bytes, mode: int = 0o600) -> int:
-        """A new, empty file, open for reading and writing; what is there already is an error. The umask counts."""
+    def create(self, path: bytes, mode: int = 0o600, *, exclusively: bool = True) -> int:
+        """A new, empty file, open for reading and writing. The umask counts.
+
+        What is there already is an error, or, not `exclusively`, is opened as it is unless it is a symlink.
+        """
         parent, name = self._parent(path)
-        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=parent)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_EXCL if exclusively else 0)
+        return os.open(name, flags, mode, dir_fd=parent)
 
     def mkdir(self, path: bytes, mode: int = 0o700) -> None:
         parent, name = self._parent(path)

@@ -7,7 +7,7 @@ import os
 import random
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -224,13 +224,13 @@ def test_a_local_source_that_changed_after_the_plan_is_fetched_instead(
     bench, tree = versions(tmp_path)
     bench.sync("image@2")
     (bench.root / "d/0").rename(bench.root / "d/moved")
-    really = mend._make_ready
+    really = mend.make_ready
 
     def spoil_first(*given: object) -> int:
         (bench.root / "d/moved").write_bytes(b"gone")
         return really(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(mend, "_make_ready", spoil_first)
+    monkeypatch.setattr(mend, "make_ready", spoil_first)
     planned = bench.sync("image@2", dry_run=True).totals
     assert planned.bytes_fetched == 0
     outcome = bench.sync("image@2")
@@ -300,15 +300,15 @@ def test_a_disk_that_fails_on_the_way_keeps_the_old_files(
 ) -> None:
     bench, tree = versions(tmp_path)
     before = contents(bench.root)
-    really, calls = os.pwrite, iter(range(1000))
+    really, calls = os.pwritev, iter(range(1000))
 
-    def pwrite(handle: int, data: bytes, offset: int) -> int:
+    def pwritev(handle: int, pieces: Sequence[bytes], offset: int) -> int:
         if next(calls) == 5:
             raise OSError(error, os.strerror(error))
-        return really(handle, data, offset)
+        return really(handle, pieces, offset)
 
     with monkeypatch.context() as patch:
-        patch.setattr("sis.sync.stage.os.pwrite", pwrite)
+        patch.setattr("sis.sync.hands.os.pwritev", pwritev)
         with pytest.raises(NoSpace if error == errno.ENOSPC else SisError, match=os.strerror(error)) as caught:
             bench.sync("image@2")
     assert "the files that were there are intact" in str(caught.value)
@@ -362,7 +362,7 @@ def test_an_immutable_file_is_named(tmp_path: Path) -> None:
 def test_a_second_sync_of_one_root_is_told_who_is_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench, _tree = versions(tmp_path)
     told: list[SisError] = []
-    really = mend._make_ready
+    really = mend.make_ready
 
     def meanwhile(*given: object) -> int:
         for state in (bench.state, tmp_path / "elsewhere"):
@@ -371,7 +371,7 @@ def test_a_second_sync_of_one_root_is_told_who_is_at_work(tmp_path: Path, monkey
             told.append(caught.value)
         return really(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(mend, "_make_ready", meanwhile)
+    monkeypatch.setattr(mend, "make_ready", meanwhile)
     assert bench.sync("image@2").in_sync
     assert f"process {os.getpid()}" in told[0].message
     assert f"sync of {bench.root}" in told[0].message
@@ -392,7 +392,7 @@ def test_a_store_that_stalls_does_not_hold_up_the_end(tmp_path: Path, monkeypatc
     bench.commit(tree)
     bench.root, bench.state = tmp_path / "fresh", tmp_path / "other"
     bench.root.mkdir()
-    monkeypatch.setattr("sis.sync.fetch._LEAVE_AFTER_S", 0.1)
+    monkeypatch.setattr("sis.sync.crew._LEAVE_AFTER_S", 0.1)
     release = threading.Event()
     asked: list[str] = []
     came_back: list[str] = []

@@ -1,0 +1,125 @@
+"""The values a plan is made of: files to be made ready, steps to be done, what they need. All frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+from sis.image.codec import RUN_BYTES
+from sis.image.model import DIGEST_BYTES, Chunk, Entry
+from sis.sync.model import Change, Totals
+from sis.sync.observe import Area
+from sis.sync.trees import NewTree
+
+Verb = Literal["tree", "directory", "place", "link", "metadata", "remove", "mtime", "barrier"]
+
+
+class Source(NamedTuple):
+    """Where on this node the bytes of a chunk already are."""
+
+    path: bytes
+    offset: int
+
+
+class Part(NamedTuple):
+    """One run of a new file. `source` None: from the layer, a hole, or to be fetched."""
+
+    offset: int
+    chunk: Chunk
+    source: Source | None
+
+
+class NewFile(NamedTuple):
+    """A file to be made ready beside the tree before anything is changed.
+
+    sources  where on this node chunks of it are, by digest
+    tree     the path of the new directory it is made ready in; b"" for a file that goes where a directory is already
+    """
+
+    entry: Entry
+    sources: Mapping[bytes, Source]
+    tree: bytes = b""
+
+    def parts(self) -> Iterator[Part]:
+        """Its runs in order."""
+        at = 0
+        for chunk in self.entry.each_chunk():
+            yield Part(at, chunk, self.sources.get(chunk.digest))
+            at += chunk.size_bytes
+
+    def digests(self) -> list[bytes]:
+        """Of its runs in order, holes included."""
+        raw = self.entry.chunks
+        return [raw[at : at + DIGEST_BYTES] for at in range(0, len(raw), RUN_BYTES)]
+
+
+class Step(NamedTuple):
+    """One change of the tree.
+
+    tree       move a directory made ready, with all that is in it, to its path
+    directory  make a directory (or give one its metadata)
+    place      move a file made ready, or a new symlink, device or FIFO, to its path
+    link       make the path a name of the inode at `leader`
+    metadata   set owner, mode, xattrs and time in place
+    remove     unlink, or remove an empty directory
+    mtime      set a directory's modification time to `mtime_ns`
+    barrier    make everything before durable before anything after
+    """
+
+    verb: Verb
+    path: bytes = b""
+    entry: Entry | None = None
+    leader: bytes = b""
+    over_directory: bool = False
+    """A directory is at the path, or is to be, where something else was."""
+    is_directory: bool = False
+    mtime_ns: int = 0
+
+
+class Need(NamedTuple):
+    """What a file system must have free before the first change."""
+
+    area: Area
+    size_bytes: int
+    inodes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sync will do. An empty plan does nothing.
+
+    What is not needed to begin with is put together when it is first asked for: `steps`, and `changes` to be told.
+
+    to_fetch        digests of the chunks this node has not
+    reboot_worthy   whether a running system has to restart to use what is changed: kernel, initrd, C library, init
+    """
+
+    files: tuple[NewFile, ...]
+    trees: tuple[NewTree, ...]
+    needs: tuple[Need, ...]
+    to_fetch: frozenset[bytes]
+    totals: Totals
+    boot_changed: bool
+    reboot_worthy: bool
+    is_empty: bool
+    make_steps: Callable[[], Iterable[Step]] = field(repr=False)
+    make_changes: Callable[[], Iterable[Change]] = field(repr=False)
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """In the order in which they are done."""
+        return tuple(self.make_steps())
+
+    @cached_property
+    def changes(self) -> tuple[Change, ...]:
+        """What differs, itemised, in path order."""
+        return tuple(self.make_changes())
+
+
+class LocalContent(NamedTuple):
+    """Chunks this node has: anywhere, and in the file that is to be replaced (path → digest → offset)."""
+
+    anywhere: Mapping[bytes, Source]
+    in_place: Mapping[bytes, Mapping[bytes, int]]
