@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from sis.inventory.naming import NamedBy, Proposal, Template
 from sis.inventory.node_read import load
 from sis.inventory.node_write import add_nodes, delete_nodes, rewrite_nodes
 from sis.inventory.nodes import Change
+from sis.inventory.profile import read_profile, write_profile
 
 if TYPE_CHECKING:
     from sis.inventory.cluster_edit import Edit
@@ -171,7 +172,7 @@ def _brought_in(connection: Connection, file: Read, raw: bytes, free: Collection
     bring_in(connection, cluster_spec.parse(raw, str(file.path)))
     now = {node.name: node for node in load(connection)}
     held = [name for name in asked if name in now and name not in free]
-    others = changes.differences([asked[name] for name in held], [now[name] for name in held])
+    others = changes.differences([_unsaid(asked[name]) for name in held], [_unsaid(now[name]) for name in held])
     told = [f"{each.nodes}: {each.setting} would be {each.after} instead of {each.before}" for each in others]
     told += [f"{name} would still be named" for name in now if name not in asked]
     for name in free:
@@ -186,3 +187,9 @@ def _brought_in(connection: Connection, file: Read, raw: bytes, free: Collection
             details=told[:20],
             hint=f"edit it by hand, then: sis cluster apply {file.path}",
         )
+
+
+def _unsaid(node: Node) -> Node:
+    """The node without settings that say the default: a file that says it over what a wider entry says keeps none."""
+    plain = write_profile(read_profile(node.profile, node.name))
+    return node if plain == node.profile else replace(node, profile=plain)

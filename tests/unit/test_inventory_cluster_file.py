@@ -181,6 +181,15 @@ def test_two_commands_at_once_wait_for_each_other(site: Site, monkeypatch: pytes
         site.set("n001", "image=gpu@2")
 
 
+def test_the_default_itself_can_be_said_over_what_a_wider_entry_says(site: Site) -> None:
+    site.write(TEXT.replace("disk: single}", "disk: single, timezone: Asia/Tokyo, resync: hourly}"))
+    site.set("n001", "timezone=UTC", "resync=nightly")
+    assert "timezone: UTC" in site.text
+    assert "timezone" not in site.inventory.nodes.get("n001").profile, "it is what it would be unsaid"
+    assert site.inventory.nodes.get("n002").profile["timezone"] == "Asia/Tokyo"
+    assert site.agrees()
+
+
 def test_what_a_few_lines_cannot_say_is_refused(site: Site) -> None:
     site.write(TEXT.replace("disk: single}", "disk: single, timezone: Asia/Tokyo}"))
     with pytest.raises(SisError, match="cannot be made to say that by a few lines") as caught:
