@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -10,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from sis.image.policy import Policy
-from sis.sync import forked, mend, still
+from sis.sync import forked, index, mend, still
+from sis.sync.listing import ROOT_PARENT, listing_of
 from sis.sync.model import LayerFile
 from sis.system import process
+from sis.system.beneath import Beneath
 from tests.sync_trees import MUTATIONS, Bench, Mutation, acl, age, make_bench, make_tree
 
 pytestmark = pytest.mark.root
@@ -65,6 +69,38 @@ def test_no_drift_is_overlooked(held: Bench, mutate: Mutation) -> None:
     found = held.check(full=True)
     assert found.in_sync is (mutate.__name__ == "change_directory_time"), "whose time is not held, by the policy"
     assert found.changes == held.check().changes
+
+
+def test_an_untouched_tree_is_verified_without_the_long_way(held: Bench, only_short: Callable[[], None]) -> None:
+    (held.root / "var/log/syslog").write_text("the node's own")
+    assert held.sync().in_sync
+    only_short()
+    (held.root / "var/log/syslog.1").write_text("new")
+    assert held.check(full=True) == held.check()
+
+
+@pytest.mark.parametrize("held", ["one process", "two processes"], indirect=True)
+@pytest.mark.parametrize("mutate", MUTATIONS, ids=lambda mutate: mutate.__name__)
+def test_a_full_look_believes_nothing_remembered(held: Bench, mutate: Mutation, tmp_path: Path) -> None:
+    """The index says of the spoilt tree that it was found so and right."""
+    mutate(held.root, random.Random(mutate.__name__))
+    remembered = index.read(held.state)
+    assert remembered is not None
+    assert remembered.still is not None
+    listings = {ROOT_PARENT: listing_of([(b".", held.root.stat())])}
+    with Beneath(held.root) as tree:
+        for directory in remembered.listings.keys() - {ROOT_PARENT}:
+            with contextlib.suppress(OSError), tree.directory(directory) as inner:
+                listings[directory] = listing_of(still.members_of(inner.root, remembered.still.aside.get(directory)))
+    told = index.load(held.state, remembered, b"", {})
+    index.save(held.state, dataclasses.replace(told, listings=listings))
+    assert held.check().in_sync, "believed"
+    found = held.check(full=True)
+    state, held.state = held.state, tmp_path / "another"
+    assert [each for each in found.changes if each.policy == "enforce"] == [
+        each for each in held.check().changes if each.policy == "enforce"
+    ]
+    held.state = state
 
 
 def test_the_nodes_own_noise_keeps_the_short_answer(held: Bench, only_short: Callable[[], None]) -> None:
