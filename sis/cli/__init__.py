@@ -18,6 +18,11 @@ COMMANDS = (
         "Build, publish, compare and verify image versions.",
         members=(
             LazyCommand("build", "sis.cli.build:build", "Build an image spec into a committed version."),
+            LazyCommand("diff", "sis.cli.image_diff:diff", "Compare two versions by path and by package."),
+            LazyCommand("publish", "sis.cli.image_channel:publish", "Point a channel at a generation."),
+            LazyCommand("rollback", "sis.cli.image_channel:rollback", "Point a channel back at what it named before."),
+            LazyCommand("deltas", "sis.cli.image_channel:deltas", "Make the deltas to where a channel points."),
+            LazyCommand("delta", "sis.cli.image_channel:delta", "Make the delta from one version to another."),
             LazyCommand("packages", "sis.cli.packages:packages", "Search packages by name in a spec's archives."),
         ),
     ),
