@@ -1,13 +1,20 @@
-"""What tests of several folders share: the places an inventory can be, a SQLite file and a PostgreSQL server."""
+"""What tests of several folders share: signals, and the places an inventory can be, a SQLite file and a PostgreSQL server."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.postgres import Server, server
+
+
+def pytest_configure() -> None:
+    """What tests start can be interrupted, although whoever started the tests (a shell's `&`) ignores that."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
