@@ -19,7 +19,6 @@ Only `sis.cli` turns these into text and exit codes. Any other exception is a bu
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 
 
@@ -113,4 +112,6 @@ class ProgramFailed(SisError):
 
 def near_names(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
     """The names among `known` closest to `name`, best first."""
+    import difflib
+
     return difflib.get_close_matches(name, list(known), n=limit, cutoff=0.6)

@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import errno
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -69,7 +68,7 @@ def read_at_most(path: Path, limit: int) -> bytes | None:
 
 def temporary_beside(path: Path) -> Path:
     """A name for a file that will be renamed to `path`: hidden, unlikely to be taken."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    return path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
 
 
 def is_temporary(name: str) -> bool:
