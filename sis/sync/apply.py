@@ -78,11 +78,15 @@ class _Applying:
 
     def _directory(self, step: Step) -> None:
         entry = _entry(step)
+        if step.mtime_ns == ANY_MTIME:
+            self._make_directory(step, entry)
+        self._note(step.path)
+
+    def _make_directory(self, step: Step, entry: Entry) -> None:
         if not step.over_directory and self.tree.exists(step.path):
             self._set_metadata(entry, mtime_ns=None)
         else:
             self._move_in(self.stage.make_directory(entry), step.path, swap=step.over_directory)
-        self._note(step.path)
 
     def _place(self, step: Step) -> None:
         entry = _entry(step)
@@ -97,7 +101,10 @@ class _Applying:
 
     def _metadata(self, step: Step) -> None:
         entry = _entry(step)
-        self._set_metadata(entry, mtime_ns=None if entry.mtime_ns == ANY_MTIME else entry.mtime_ns)
+        if step.mtime_ns != ANY_MTIME:
+            self.tree.set_mtime(step.path, step.mtime_ns)
+        else:
+            self._set_metadata(entry, mtime_ns=None if entry.mtime_ns == ANY_MTIME else entry.mtime_ns)
         self._note(step.path)
 
     def _remove(self, step: Step) -> None:

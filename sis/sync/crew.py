@@ -42,7 +42,7 @@ _Worker = Callable[[], contextlib.AbstractContextManager[Callable[[int], _Result
 
 
 class _Fault(msgspec.Struct, array_like=True):
-    """An error on its way between processes. `kind` is a class of `sis.errors`, or b"" for one of the kernel's."""
+    """An error on its way between processes. `kind` is a class of `sis.errors`, or "" for one of the kernel's."""
 
     kind: str
     message: str

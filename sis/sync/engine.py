@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from sis.sync.source import ChunkSource
 from sis.system import locks
 from sis.system.beneath import Beneath
 from sis.system.files import make_dirs
+
+_ENDING_S = 0.2
+"""How long what a killed run has forked may hold a root after it."""
 
 
 def check(
@@ -146,10 +150,18 @@ def _opened(root: Path) -> Iterator[Beneath]:
 @contextlib.contextmanager
 def _sole_writer(tree: Beneath, root: Path) -> Iterator[None]:
     """Hold the root directory itself, for runs on one root that remember in different places."""
-    try:
-        fcntl.flock(tree.root, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise Locked(f"another sync of {root} is under way", hint="wait for it to end, and try again") from error
+    given_up = time.monotonic() + _ENDING_S
+    while True:
+        try:
+            fcntl.flock(tree.root, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= given_up:
+                raise Locked(
+                    f"another sync of {root} is under way", hint="wait for it to end, and try again"
+                ) from error
+            time.sleep(_ENDING_S / 20)
+        else:
+            break
     yield
 
 

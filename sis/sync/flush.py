@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from sis.sync.observe import Area
 from sis.system.beneath import Beneath
 
-FLUSHED_EVERY_BYTES = 128 << 20
+FLUSHED_EVERY_BYTES = 32 << 20
 
 
 class Flusher:

@@ -174,11 +174,12 @@ def _step(difference: Difference, leader: bytes | None) -> Step:
     assert want is not None
     if leader is not None:
         return Step("link", want.path, want, leader=leader, over_directory=_was_directory(difference))
+    time_ns = want.mtime_ns if difference.what == ("mtime",) else ANY_MTIME
     if want.kind is Kind.DIR:
-        return Step("directory", want.path, want, over_directory="type" in difference.what)
+        return Step("directory", want.path, want, over_directory="type" in difference.what, mtime_ns=time_ns)
     if _needs_new_inode(difference):
         return Step("place", want.path, want, over_directory=_was_directory(difference))
-    return Step("metadata", want.path, want)
+    return Step("metadata", want.path, want, mtime_ns=time_ns)
 
 
 def _phase(step: Step) -> int:

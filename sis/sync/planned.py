@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 from sis.image.codec import RUN_BYTES
-from sis.image.model import DIGEST_BYTES, Chunk, Entry
+from sis.image.model import ANY_MTIME, DIGEST_BYTES, Chunk, Entry
 from sis.sync.model import Change, Totals
 from sis.sync.observe import Area
 from sis.sync.trees import NewTree
@@ -59,10 +59,10 @@ class Step(NamedTuple):
     """One change of the tree.
 
     tree       move a directory made ready, with all that is in it, to its path
-    directory  make a directory (or give one its metadata)
+    directory  make a directory (or give one its metadata); nothing yet if only its time differs (`mtime_ns`)
     place      move a file made ready, or a new symlink, device or FIFO, to its path
     link       make the path a name of the inode at `leader`
-    metadata   set owner, mode, xattrs and time in place
+    metadata   set owner, mode, xattrs and time in place; only the time if nothing else differs (`mtime_ns`)
     remove     unlink, or remove an empty directory
     mtime      set a directory's modification time to `mtime_ns`
     barrier    make everything before durable before anything after
@@ -75,7 +75,7 @@ class Step(NamedTuple):
     over_directory: bool = False
     """A directory is at the path, or is to be, where something else was."""
     is_directory: bool = False
-    mtime_ns: int = 0
+    mtime_ns: int = ANY_MTIME
 
 
 class Need(NamedTuple):

@@ -18,7 +18,7 @@ from types import TracebackType
 
 from sis.system.files import Xattrs, member_path, open_beneath, read_xattrs
 
-_CACHED_PARENTS = 64
+_CACHED_PARENTS = 256
 _ONE_OPEN_BYTES = 4000
 _RENAME_EXCHANGE = 2
 _CANNOT_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.EXDEV, errno.EPERM)
@@ -123,25 +123,25 @@ class Beneath:
 
     def link(self, path: bytes, new: bytes) -> None:
         """Give what is at `path` the further name `new`; a symlink is linked itself."""
-        with self._held(path) as (parent, name):
-            new_parent, new_name = self._parent(new)
-            os.link(name, new_name, src_dir_fd=parent, dst_dir_fd=new_parent, follow_symlinks=False)
+        parent, name = self._parent(path)
+        new_parent, new_name = self._parent(new)
+        os.link(name, new_name, src_dir_fd=parent, dst_dir_fd=new_parent, follow_symlinks=False)
 
     def rename(self, path: bytes, new: bytes) -> None:
         """Move `path` to `new` in one step, in the place of what is there (a directory only if empty)."""
-        with self._held(path) as (parent, name):
-            new_parent, new_name = self._parent(new)
-            os.rename(name, new_name, src_dir_fd=parent, dst_dir_fd=new_parent)
+        parent, name = self._parent(path)
+        new_parent, new_name = self._parent(new)
+        os.rename(name, new_name, src_dir_fd=parent, dst_dir_fd=new_parent)
 
     def exchange(self, path: bytes, other: bytes) -> bool:
         """Swap two names in one step, whatever their kinds. False if this file system cannot."""
-        with self._held(path) as (parent, name):
-            other_parent, other_name = self._parent(other)
-            if _libc.renameat2(parent, name, other_parent, other_name, _RENAME_EXCHANGE) != 0:
-                number = ctypes.get_errno()
-                if number in _CANNOT_EXCHANGE:
-                    return False
-                raise OSError(number, os.strerror(number), path)
+        parent, name = self._parent(path)
+        other_parent, other_name = self._parent(other)
+        if _libc.renameat2(parent, name, other_parent, other_name, _RENAME_EXCHANGE) != 0:
+            number = ctypes.get_errno()
+            if number in _CANNOT_EXCHANGE:
+                return False
+            raise OSError(number, os.strerror(number), path)
         self.forget_parents()
         return True
 
@@ -173,15 +173,15 @@ class Beneath:
         In the order in which the kernel does not undo the earlier by the later: owner, mode, xattrs (file
         capabilities are lost by a change of owner), time.
         """
-        with self._held(path) as (parent, name):
-            handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-            try:
-                if stat.S_ISLNK(os.fstat(handle).st_mode):
-                    _set_symlink_metadata(parent, name, uid, gid, xattrs, mtime_ns)
-                else:
-                    set_metadata_of(b"/proc/self/fd/%d" % handle, uid, gid, mode, xattrs, mtime_ns)
-            finally:
-                os.close(handle)
+        parent, name = self._parent(path)
+        handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            if stat.S_ISLNK(os.fstat(handle).st_mode):
+                _set_symlink_metadata(parent, name, uid, gid, xattrs, mtime_ns)
+            else:
+                set_metadata_of(b"/proc/self/fd/%d" % handle, uid, gid, mode, xattrs, mtime_ns)
+        finally:
+            os.close(handle)
 
     def set_mtime(self, path: bytes, mtime_ns: int) -> None:
         parent, name = self._parent(path)
@@ -226,7 +226,7 @@ class Beneath:
             os.close(handle)
 
     def _parent(self, path: bytes) -> tuple[int, bytes]:
-        """The (handle, name) of a path, the handle from among those kept open."""
+        """The (handle, name) of a path; the handle is kept open until many others were asked for."""
         _must_be_inside(path)
         parent, _, name = path.rpartition(b"/")
         if not parent:
@@ -240,16 +240,6 @@ class Beneath:
         if len(self._parents) > _CACHED_PARENTS:
             os.close(self._parents.popitem(last=False)[1])
         return handle, name
-
-    @contextlib.contextmanager
-    def _held(self, path: bytes) -> Iterator[tuple[int, bytes]]:
-        """Like `_parent`, with a handle that stays open while another parent is looked up."""
-        handle, name = self._parent(path)
-        mine = os.dup(handle)
-        try:
-            yield mine, name
-        finally:
-            os.close(mine)
 
 
 def set_metadata_of(
@@ -326,5 +316,6 @@ def _remove(parent: int, name: bytes, found: os.stat_result) -> None:
 def _must_be_inside(path: bytes) -> None:
     if path == b".":
         return
-    if b"\0" in path or any(step in (b"", b".", b"..") for step in path.split(b"/")):
+    within = b"/%b/" % path
+    if b"\0" in path or b"//" in within or b"/./" in within or b"/../" in within:
         raise OSError(errno.EXDEV, "not a path beneath the root", path)

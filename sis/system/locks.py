@@ -15,6 +15,8 @@ from pathlib import Path
 from sis.errors import Locked
 
 _POLL_S = 0.05
+_ENDING_S = 10.0
+"""How long processes that worked for an owner that was killed may take to end: the kernel ends them with it."""
 
 
 @contextlib.contextmanager
@@ -22,7 +24,8 @@ def hold(path: Path, purpose: str, *, wait_s: float = 0.0) -> Iterator[None]:
     """Hold the lock file `path` for the length of the block; `purpose` ("commit of compute") is shown to others.
 
     Waits at most `wait_s` for another owner, then raises Locked naming who holds it, for what and since when. A
-    process that was killed holds nothing: the kernel lets go of its lock, and its name in the file is overwritten.
+    process that was killed holds nothing: the kernel lets go of its lock once those it has forked have ended with it,
+    which is waited for, and its name in the file is overwritten.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -62,7 +65,7 @@ def _acquire(handle: int, path: Path, wait_s: float) -> None:
                 raise
         else:
             return
-        if time.monotonic() >= deadline:
+        if time.monotonic() >= deadline + (_ENDING_S if _is_owner_gone(handle) else 0.0):
             raise Locked(f"{path} is held by {_owner(handle)}", hint="wait for it to end, or end it, and try again")
         time.sleep(_POLL_S)
 
@@ -71,6 +74,19 @@ def _sign(handle: int, purpose: str) -> None:
     mine = {"pid": os.getpid(), "host": socket.gethostname(), "purpose": purpose, "since": time.time()}
     os.ftruncate(handle, 0)
     os.pwrite(handle, json.dumps(mine).encode(), 0)
+
+
+def _is_owner_gone(handle: int) -> bool:
+    """Whether the lock is still held although the process that took it, on this host, has ended."""
+    try:
+        told = json.loads(os.pread(handle, 4096, 0))
+        if told["host"] == socket.gethostname():
+            os.kill(told["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except (ValueError, KeyError, TypeError, OSError):
+        return False
+    return False
 
 
 def _owner(handle: int) -> str:
