@@ -1,4 +1,4 @@
-"""What tests of several folders share: signals, and the places an inventory can be, a SQLite file and a PostgreSQL server."""
+"""What tests of several folders share: signals, and where an inventory can be: a SQLite file, a PostgreSQL server."""
 
 from __future__ import annotations
 
