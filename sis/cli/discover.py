@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -33,7 +35,33 @@ def discover() -> None:
     """
 
 
-def _names(command: F) -> F:
+@dataclass(frozen=True, slots=True)
+class _Naming:
+    """What decides machines' names: the order of first boots, or the lines of a file."""
+
+    by: NamedBy
+    nodeset: str
+    names: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Making:
+    """What nodes made of machines are to be."""
+
+    image: str | None
+    groups: tuple[str, ...]
+    layout: str | None
+    network: str | None
+    interface: str
+
+
+def _takes_naming(command: F) -> F:
+    """Give a command the options of `_Naming`; it gets them as `naming`."""
+
+    @functools.wraps(command)
+    def run(*args: Any, name_by: NamedBy, nodeset: str, names: Path | None, **kwargs: Any) -> Any:
+        return command(*args, naming=_Naming(name_by, nodeset, names), **kwargs)
+
     for option in (
         click.option("--names", type=click.Path(path_type=Path), metavar="FILE", help="Keys and names, one a line."),
         click.option("--nodes", "nodeset", default="", metavar="NODESET", help="Names to give, in order."),
@@ -45,11 +73,25 @@ def _names(command: F) -> F:
             help="What decides a machine's name.",
         ),
     ):
-        command = option(command)
-    return command
+        run = option(run)
+    return cast("F", run)
 
 
-def _made(command: F) -> F:
+def _takes_making(command: F) -> F:
+    """Give a command the options of `_Making`; it gets them as `making`."""
+
+    @functools.wraps(command)
+    def run(
+        *args: Any,
+        image: str | None,
+        groups: tuple[str, ...],
+        layout: str | None,
+        network: str | None,
+        interface: str,
+        **kwargs: Any,
+    ) -> Any:
+        return command(*args, making=_Making(image, groups, layout, network, interface), **kwargs)
+
     for option in (
         click.option("--interface", default="eth0", show_default=True, metavar="NAME", help="Name of their interface."),
         click.option("--network", metavar="NAME", help="Network they are on; needed when there are several."),
@@ -57,21 +99,21 @@ def _made(command: F) -> F:
         click.option("--group", "groups", multiple=True, metavar="NAME", help="A group they are in (may be repeated)."),
         click.option("--image", metavar="IMAGE[@…]", help="What they are to be: compute@stable, compute@12."),
     ):
-        command = option(command)
-    return command
+        run = option(run)
+    return cast("F", run)
 
 
 @discover.command("list", epilog="Example: sis node discover list --name-by order --nodes n[001-016]")
-@_names
+@_takes_naming
 @click.option("--rejected", is_flag=True, help="List those turned away instead.")
 @click.pass_obj
-def list_(context: Context, name_by: NamedBy, nodeset: str, names: Path | None, rejected: bool) -> None:
+def list_(context: Context, naming: _Naming, rejected: bool) -> None:
     """List machines that are no one's, with the name each would get."""
     with context.open_inventory() as inventory:
         if rejected:
             rows = [_row(each) for each in inventory.discoveries.list(rejected=True)]
         else:
-            rows = [_proposed(each) for each in _propose(inventory, name_by, nodeset, names)]
+            rows = [_proposed(each) for each in _propose(inventory, naming)]
     emit(rows, _COLUMNS, context.output)
     if context.output == "table" and not rows:
         click.echo("no machine is waiting: boot one from the network")
@@ -79,22 +121,16 @@ def list_(context: Context, name_by: NamedBy, nodeset: str, names: Path | None, 
 
 @discover.command(epilog="Example: sis node discover accept --name-by order --nodes n[001-016] --image compute@stable")
 @click.argument("machines", nargs=-1, metavar="[MAC[=NAME]]…")
-@_names
-@_made
+@_takes_naming
+@_takes_making
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be defined; change nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def accept(
     context: Context,
     machines: tuple[str, ...],
-    name_by: NamedBy,
-    nodeset: str,
-    names: Path | None,
-    image: str | None,
-    groups: tuple[str, ...],
-    layout: str | None,
-    network: str | None,
-    interface: str,
+    naming: _Naming,
+    making: _Making,
     dry_run: bool,
     yes: bool,
 ) -> None:
@@ -103,8 +139,8 @@ def accept(
     MAC=NAME names one machine; a MAC alone is named as --name-by says.
     """
     with context.open_inventory() as inventory:
-        chosen = _chosen(inventory, machines, name_by, nodeset, names)
-        template = _template(context, inventory, image, layout, groups, network, interface)
+        chosen = _chosen(inventory, machines, naming)
+        template = _template(context, inventory, making)
         _accept(context, inventory, chosen, template, dry_run=dry_run, yes=yes)
 
 
@@ -127,40 +163,29 @@ def reject(context: Context, macs: tuple[str, ...], again: bool) -> None:
 
 
 @discover.command(epilog="Example: sis node discover watch --nodes n[001-016] --accept --image compute@stable")
-@_names
-@_made
+@_takes_naming
+@_takes_making
 @click.option("--accept", "accepting", is_flag=True, help="Accept each machine as it comes, until all names are given.")
 @click.pass_obj
-def watch(
-    context: Context,
-    name_by: NamedBy,
-    nodeset: str,
-    names: Path | None,
-    image: str | None,
-    groups: tuple[str, ...],
-    layout: str | None,
-    network: str | None,
-    interface: str,
-    accepting: bool,
-) -> None:
+def watch(context: Context, naming: _Naming, making: _Making, accepting: bool) -> None:
     """Show machines as they boot, with the name each would get, until ^C. Switch them on one after the other.
 
     With --accept each is accepted at once under that name; it ends when all names of --nodes are given.
     """
-    if accepting and not nodeset and names is None:
+    if accepting and not naming.nodeset and naming.names is None:
         raise UsageFault("--accept needs names", hint="give --nodes n[001-016], or --names FILE")
     told: dict[str, str] = {}
     with context.open_inventory() as inventory:
-        template = _template(context, inventory, image, layout, groups, network, interface) if accepting else None
+        template = _template(context, inventory, making) if accepting else None
         while True:
-            for each in _propose(inventory, name_by, nodeset, names):
+            for each in _propose(inventory, naming):
                 if template is not None and each.name:
                     _take(inventory, each, template)
                 elif told.get(each.machine.mac) != each.name:
                     told[each.machine.mac] = each.name
                     click.echo(printable(f"{each.machine.mac} → {each.name or '?'} ({each.why})"))
             sys.stdout.flush()
-            if accepting and nodeset and not _left(inventory, nodeset):
+            if accepting and naming.nodeset and not _left(inventory, naming.nodeset):
                 click.echo("all names are given")
                 return
             time.sleep(_EVERY_S)
@@ -200,14 +225,16 @@ def _proposed(proposal: Proposal) -> dict[str, Any]:
     return {**row, "port": port or None, **proposed}
 
 
-def _propose(inventory: Inventory, by: NamedBy, nodeset: str, names: Path | None) -> tuple[Proposal, ...]:
+def _propose(inventory: Inventory, naming: _Naming) -> tuple[Proposal, ...]:
     from sis.inventory.intent import Intent
     from sis.inventory.names import expand
     from sis.inventory.naming import read_list
 
+    by, names = naming.by, naming.names
     if by != "order" and names is None:
         raise UsageFault(f"--name-by {by} needs --names FILE", hint="lines such as: " + _EXAMPLES[by])
-    wanted = expand(nodeset, inventory.nodes.groups(), inventory.nodes.names()) if nodeset else []
+    known = inventory.nodes.groups(), inventory.nodes.names()
+    wanted = expand(naming.nodeset, *known) if naming.nodeset else []
     listed = read_list(_read(names), by, str(names)) if names is not None else {}
     return Intent(inventory).proposals(by, names=wanted, listed=listed)
 
@@ -224,16 +251,14 @@ def _read(path: Path) -> str:
         raise SisError(f"{path} cannot be read: {error}") from error
 
 
-def _chosen(
-    inventory: Inventory, machines: Sequence[str], by: NamedBy, nodeset: str, names: Path | None
-) -> dict[str, str]:
+def _chosen(inventory: Inventory, machines: Sequence[str], naming: _Naming) -> dict[str, str]:
     from sis.inventory.names import check_mac
     from sis.inventory.naming import without_names
 
     said = {check_mac(mac): name for mac, _, name in (word.partition("=") for word in machines)}
     if said and all(said.values()):
         return said
-    proposals = [each for each in _propose(inventory, by, nodeset, names) if not said or each.machine.mac in said]
+    proposals = [each for each in _propose(inventory, naming) if not said or each.machine.mac in said]
     named = {each.machine.mac: each.name for each in proposals if each.name}
     chosen = {**({mac: named[mac] for mac in said if mac in named} if said else named)}
     chosen.update({mac: name for mac, name in said.items() if name})
@@ -250,20 +275,12 @@ def _chosen(
     return chosen
 
 
-def _template(
-    context: Context,
-    inventory: Inventory,
-    image: str | None,
-    layout: str | None,
-    groups: tuple[str, ...],
-    network: str | None,
-    interface: str,
-) -> Template:
+def _template(context: Context, inventory: Inventory, making: _Making) -> Template:
     from sis.head.inventory_acts import assignment_of, network_of
     from sis.inventory.naming import Template
 
-    assignment = assignment_of(context.state, image, layout)
-    return Template(interface, network_of(inventory, network), groups, assignment)
+    assignment = assignment_of(context.state, making.image, making.layout)
+    return Template(making.interface, network_of(inventory, making.network), making.groups, assignment)
 
 
 def _accept(
