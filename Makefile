@@ -45,7 +45,7 @@ check: venv      ## lint, types, layers, fast tests
 
 test: check      ## everything, virtual machines included
 	$(RUN)pytest -q -n auto tests/hostile tests/crash
-	@$(MAKE) --no-print-directory -j2 -O test-story test-machines
+	@$(MAKE) --no-print-directory -j2 test-story test-machines
 
 # Side by side, each with mounts of its own: else a build here would hold disks that are mounted there.
 test-story: venv
