@@ -18,7 +18,8 @@ from sis.wire import FileDiff, State
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One node as the map shows it. `drift`: paths that differed at its last report; `note`: why it failed."""
+    """One node as the map shows it. `drift`: paths that differed at its last report; `note`: why it failed, or that a
+    reboot is due."""
 
     name: str
     state: State
@@ -42,16 +43,16 @@ class Overview:
                 .order_by(schema.groups.c.name)
             ):
                 groups[row.node_id].append(row.name)
+            known = (states.c.state, states.c.step, states.c.reason, states.c.drift, states.c.reboot_needed)
             rows = connection.execute(
-                sa.select(nodes.c.id, nodes.c.name, states.c.state, states.c.step, states.c.reason, states.c.drift)
-                .select_from(nodes)
-                .outerjoin(states)
+                sa.select(nodes.c.id, nodes.c.name, *known).select_from(nodes).outerjoin(states)
             ).all()
         tiles = [
             Tile(
                 row.name,
                 row.state or "defined",
-                ": ".join(part for part in (row.step, row.reason) if part),
+                ": ".join(part for part in (row.step, row.reason) if part)
+                or ("reboot needed" if row.reboot_needed else ""),
                 row.drift or 0,
                 tuple(groups.get(row.id, ())),
             )

@@ -148,6 +148,7 @@ def test_a_node_says_what_a_reboot_is_due_for_and_is_asked_to(head: Serving) -> 
     head.inventory.history.record_report(node.id, told)
     session = head.log_in("operate")
     assert "needed: kernel command line (+&lt;b&gt;quiet)" in head.ask("GET", "/nodes/n1", session=session).text
+    assert 'title="n1 in-sync reboot needed"' in head.ask("GET", "/", session=session).text
     page = head.ask("GET", "/ask?do=reboot&nodeset=n1", session=session)
     assert "Reboot: 1 node?" in text_of(page.text)
     assert head.form("/do", session, {"csrf": csrf(page), "do": "reboot", "nodeset": "n1"}).status == 303
