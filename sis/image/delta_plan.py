@@ -22,8 +22,12 @@ _GROUP_BYTES = 256 << 10
 """Small neighbours share an item up to this much output: fewer, better packed items, and not much lost with one."""
 
 _PART_BYTES = 1 << 20
-_RUN_BYTES = 256 << 20
-"""Output of an item of a delta from nothing, and of the run of items that is compressed as one."""
+"""Output of an item of a delta from nothing."""
+
+_RUN_BYTES_MIN = 64 << 20
+_RUN_BYTES_MAX = 512 << 20
+_RUNS = 4
+"""Of the runs of items that are compressed as one: longer ones compress better, several are made and read at a time."""
 
 
 @dataclass
@@ -50,16 +54,19 @@ def plan_items(before: Manifest, after: Manifest, is_shared: Callable[[bytes], b
 
 def plan_whole(after: Manifest) -> Iterator[tuple[Work, ...]]:
     """The runs of a delta from nothing: items that are compressed as one."""
+    chunks = novel_chunks(Manifest(()), after)
+    wanted = -(-sum(novel.size for novel in chunks) // _RUNS)
+    run_bytes = min(max(wanted, _RUN_BYTES_MIN), _RUN_BYTES_MAX)
     run: list[Work] = []
     work, size, run_size = Work(), 0, 0
-    for novel in novel_chunks(Manifest(()), after):
+    for novel in chunks:
         work.chunks.append(novel)
         size += novel.size
         if size >= _PART_BYTES:
             run.append(work)
             run_size += size
             work, size = Work(), 0
-            if run_size >= _RUN_BYTES:
+            if run_size >= run_bytes:
                 yield tuple(run)
                 run, run_size = [], 0
     if work.chunks:

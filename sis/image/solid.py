@@ -15,6 +15,9 @@ WINDOW_LOG = 26
 """How far back it may reach: what a reader holds in memory."""
 
 _LEVEL = 19
+_CHAIN_LOG = 26
+"""How far back single matches are sought; long ones are found everywhere in the window."""
+
 _BLOCK_BYTES_MAX = 128 << 10
 _PIECE_BYTES = 2 << 20
 _RAW, _RLE, _COMPRESSED = range(3)
@@ -26,6 +29,7 @@ def compressed(parts: Iterable[bytes], size: int) -> list[bytes]:
         _LEVEL,
         source_size=size,
         window_log=min(WINDOW_LOG, max(20, (size - 1).bit_length())),
+        chain_log=min(_CHAIN_LOG, max(20, size.bit_length())),
         enable_ldm=True,
         ldm_min_match=32,
         ldm_hash_rate_log=4,

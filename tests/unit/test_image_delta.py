@@ -96,7 +96,9 @@ def test_items_from_nothing_are_in_solid_runs() -> None:
         chunk.digest for entry in whole.entries for chunk in entry.each_chunk()
     ]
     assert all(1 << 20 <= work.output_bytes < 2 << 20 for work in works[:-1])
-    assert [sum(work.output_bytes for work in run) >> 28 for run in runs_found] == [1, 1, 0]
+    lengths = [sum(work.output_bytes for work in run) for run in runs_found]
+    assert len(lengths) == 4
+    assert max(lengths) - min(lengths) < 8 << 20
     assert list(plan_whole(tree())) == []
 
 
