@@ -22,6 +22,7 @@ WORKS = {
     "commit": "on the head: v2 is taken in, v1 is there",
     "recommit": "on the head: v2 is taken in once more, nothing has changed",
     "publish": "on the head: v2 is published, with a static delta from v1",
+    "newcomers": "on the head, afterwards and in the background: all of v2 as one file for new nodes",
 }
 """Every work and what it is, in the order of the tables."""
 

@@ -19,12 +19,12 @@ _ENOUGH_S = {"nochange": 5.0, "verify": 5.0, "edits": 10.0, "cold": 20.0, "upgra
 """The works that are repeated, and the seconds in all after which a method has run often enough."""
 
 _ORDER = (
-    *("commit", "recommit", "publish", "cold", "nochange", "verify", "edits"),
+    *("commit", "recommit", "publish", "newcomers", "cold", "nochange", "verify", "edits"),
     *("upgrade", "drifted", "packed", "together"),
 )
 """What begins from where the work before left its node comes after it."""
 
-_TAKEN_IN = {"commit": "v2", "recommit": "v2", "publish": "v2"}
+_TAKEN_IN = {"commit": "v2", "recommit": "v2", "publish": "v2", "newcomers": "v2"}
 """What the head does, and the version it is measured at."""
 
 Say = Callable[[str], None]

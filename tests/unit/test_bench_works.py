@@ -50,7 +50,8 @@ def test_methods_take_turns_and_the_dear_ones_come_last(tmp_path: Path) -> None:
     steps = list(works.schedule(methods, frozenset(), packed=True))
     shown = [(step.work, [method.name for method in step.methods]) for step in steps]
     assert shown[0] == ("commit", ["ours", "casync", "ostree"])
-    assert shown[3] == ("cold", ["ours", "ours-head", "rsync", "rsync-z", "casync", "ostree"])
+    assert shown[3] == ("newcomers", ["ours"])
+    assert shown[4] == ("cold", ["ours", "ours-head", "rsync", "rsync-z", "casync", "ostree"])
     assert ("packed", ["ours", "rsync-z"]) in shown
     assert shown[-2:] == [("publish", ["ostree-delta"]), ("upgrade", ["ostree-delta"])]
     assert {step.work for step in steps} == set(WORKS)

@@ -23,7 +23,7 @@ class Ours(Method):
     """The store behind nginx. Versions v1, v2, v3 are generations 1, 2, 3 of one image; p1, p2 of another."""
 
     name = "ours"
-    works = _NODE_WORKS | {"packed", "commit", "recommit", "publish"}
+    works = _NODE_WORKS | {"packed", "commit", "recommit", "publish", "newcomers"}
 
     @property
     def family(self) -> str:
@@ -43,6 +43,8 @@ class Ours(Method):
             figures.append(self.on_head("publish", [*publish, "--no-deltas"], delta))
         else:
             figures.append(self.on_head("publish", [*publish, *(["--no-deltas"] if version == "p1" else [])]))
+        if version == "v2":
+            figures.append(self.on_head("newcomers", self._sis("image", "deltas", image, _CHANNEL, "--whole")))
         return figures
 
     def adopt(self, node: Node, version: str) -> None:
