@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sis.disk import bootloader, mounts
 from sis.disk.apply import apply
+from sis.node.due import behind
 from sis.system import process
 from tests.disks import image, layout, nothing_left_behind, plan_for
 from tests.vm.lab import Firmware, Lab
@@ -67,18 +69,16 @@ def test_boots(firmware: Firmware, root: str, boot_files: Path, tmp_path: Path) 
         shutil.copytree(boot_files, target / "boot")
         bootloader.install(target, plan)
         wanted = layout(name)
-        menu = bootloader.write_menu(
-            target,
-            bootloader.kernels_in(target),
-            root_spec=bootloader.root_spec(wanted),
-            cmdline="quiet",
-            serial_console=wanted.serial_console,
-        )
+        line: Any = {"root_spec": bootloader.root_spec(wanted), "serial_console": wanted.serial_console}
+        line["cmdline"] = "quiet foo=a;b bar=$x dyndbg=file*+p"
+        menu = bootloader.write_menu(target, bootloader.kernels_in(target), **line)
         assert menu.read_text().count("menuentry") == 2
 
     with Lab() as lab:
         node = lab.node("disk", firmware=firmware, memory_mb=512, disks=[disk], boot=["disk"])
         node.power_on()
         booted = node.wait_console(r"BOOTED-OK (.*)", BOOT_S)
-        assert "root=PARTLABEL=sis-root ro quiet console=tty0 console=ttyS0,115200" in booted[1]
+        assert "root=PARTLABEL=sis-root ro quiet foo=a;b bar=$x" in booted[1]
+        assert "console=tty0 console=ttyS0,115200" in booted[1]
+        assert behind(booted[1], bootloader.boot_words(**line), "", "") == [], "what the menu says is what it runs"
         node.wait_off(120)
