@@ -69,7 +69,9 @@ def _show_all(context: Context, inventory: Inventory, node: Node) -> None:
 
 def _said(row: dict[str, Any]) -> dict[str, Any]:
     """Profile settings as rows of their own."""
-    return {"profile": row["profile"]} if row["profile"] else {}
+    from sis.inventory.changes import shown
+
+    return {"profile": {name: shown(value) for name, value in row["profile"].items()}} if row["profile"] else {}
 
 
 def _show_blame(context: Context, inventory: Inventory, node: Node) -> None:
