@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from sis.sync import ready
 from tests.sync_trees import Bench, loop_mount, make_bench, make_tree, rsync_differences
 
 pytestmark = pytest.mark.root
@@ -106,7 +107,7 @@ def killed_after(bench: Bench, reference: str, seconds: float) -> bool:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_sigkill_at_random_moments(held: tuple[Bench, Path, Path]) -> None:
+def test_sigkill_at_random_moments(held: tuple[Bench, Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     bench, one, two = held
     sides = [(one, "image@1", states(one)), (two, "image@2", states(two))]
     started = time.monotonic()
@@ -118,6 +119,7 @@ def test_sigkill_at_random_moments(held: tuple[Bench, Path, Path]) -> None:
     while kills < RANDOM_KILLS and time.monotonic() < deadline:
         tree, reference, new = sides[side]
         old = sides[1 - side][2]
+        monkeypatch.setattr(ready, "MUCH_FILES", 0 if kills % 2 else 1 << 30)
         if killed_after(bench, reference, rng.uniform(0.1, 1.1) * whole):
             kills += 1
             must_be_old_or_new(bench.root, old, new)
@@ -182,8 +184,15 @@ def test_sigkill_at_sampled_system_calls(held: tuple[Bench, Path, Path], tmp_pat
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_sigkill_of_a_first_sync(held: tuple[Bench, Path, Path]) -> None:
-    """Whole new directories are made ready beside the root: none of their names appears before all is in them."""
+@pytest.mark.parametrize("is_much", [False, True])
+def test_sigkill_of_a_first_sync(
+    held: tuple[Bench, Path, Path], monkeypatch: pytest.MonkeyPatch, is_much: bool
+) -> None:
+    """Whole new directories are made ready beside the root: none of their names appears before all is in them.
+
+    What is much is made ready by processes of its own, which end with the one that is killed.
+    """
+    monkeypatch.setattr(ready, "MUCH_FILES", 0 if is_much else 1 << 30)
     bench, _, two = held
     new = states(two)
     bench.root, bench.state = bench.root.parent / "fresh", bench.state.parent / "fresh"
