@@ -62,6 +62,7 @@ class KeptStore(DocumentStore):
         self._tables: dict[str, ChunkTable] = {}
         self._parts: dict[str, Part] = {}
         self._led_to: dict[str, str] = {}
+        self._unkept: dict[str, bytes] = {}
 
     # Reading.
 
@@ -222,8 +223,14 @@ class KeptStore(DocumentStore):
         except (Corrupt, NotFound):
             return None
         if step is not None:
-            self._keep(f"manifests/{new}", codec.compress(data, _FAST_LEVEL))
+            self._unkept[f"manifests/{new}"] = data
         return step
+
+    def keep_documents(self) -> None:
+        """Keep what was learnt and is still to be kept: something to do while a run has to wait."""
+        while self._unkept:
+            name, data = self._unkept.popitem()
+            self._keep(name, codec.compress(data, _FAST_LEVEL))
 
     def _learn(self, version_id: str) -> None:
         """Make a version's record from the delta that leads to it, where it is not kept and that works."""
@@ -358,6 +365,7 @@ class KeptStore(DocumentStore):
             memory, self._memory = self._memory, {}
             for name, data in memory.items():
                 self._keep(name, data)
+        self.keep_documents()
         version = self.version(version_id)
         wanted = {f"versions/{version_id}", f"manifests/{version.manifest}"}
         names = None if version.table in self._tables else self._kept_parts(version.table)

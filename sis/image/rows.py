@@ -40,7 +40,7 @@ class Rows:
         except (msgspec.MsgspecError, RecursionError, OverflowError) as error:
             raise Corrupt(f"manifest is malformed: {error}") from error
         self.data = data
-        self.rows = list(map(bytes, raw.entries))
+        self.rows = raw.entries
         outer, end = codec.array_header(2), _encoder.encode(FORMAT)
         if b"".join((outer, codec.array_header(len(self.rows)), *self.rows, end)) != data:
             raise Corrupt("manifest is not in its canonical form")
@@ -99,13 +99,10 @@ def row_changes(before: Rows, after: Rows) -> RowChanges | None:
 
     None where more has changed than can be told so, or what has changed is not well-formed: decoding tells then.
     """
-    had, has = set(before.rows), set(after.rows)
-    old_at = [number for number, row in enumerate(before.rows) if row not in has]
-    new_at = [number for number, row in enumerate(after.rows) if row not in had]
-    if len(old_at) + len(new_at) > CHANGES_MAX:
+    places = _differing(before, after)
+    if places is None or len(places[0]) + len(places[1]) > CHANGES_MAX:
         return None
-    if [row for row in before.rows if row in has] != [row for row in after.rows if row in had]:
-        return None
+    old_at, new_at = places
     try:
         old = {entry.path: entry for entry in map(before.__getitem__, old_at)}
         new = {entry.path: entry for entry in map(after.__getitem__, new_at)}
@@ -115,6 +112,21 @@ def row_changes(before: Rows, after: Rows) -> RowChanges | None:
     if not are_sound or any(not _is_plain(old.get(path), new.get(path)) for path in old.keys() | new.keys()):
         return None
     return RowChanges(before, after, old, new)
+
+
+def _differing(before: Rows, after: Rows) -> tuple[list[int], list[int]] | None:
+    """The numbers of the rows each has alone; None if the others are not in the same order."""
+    if len(before) == len(after):
+        pairs = zip(before.rows, after.rows, strict=True)
+        numbers = [number for number, (old, new) in enumerate(pairs) if old != new]
+        if len(numbers) <= CHANGES_MAX // 2:
+            return numbers, numbers
+    old, new = list(map(bytes, before.rows)), list(map(bytes, after.rows))
+    had, has = set(old), set(new)
+    if [row for row in old if row in has] != [row for row in new if row in had]:
+        return None
+    old_at = [number for number, row in enumerate(old) if row not in has]
+    return old_at, [number for number, row in enumerate(new) if row not in had]
 
 
 def _are_in_order(rows: Rows, numbers: list[int]) -> bool:
@@ -131,7 +143,7 @@ def _are_in_order(rows: Rows, numbers: list[int]) -> bool:
 def _is_sound(rows: Rows, number: int) -> bool:
     """Whether an entry is well-formed, alone and by the directory it is in. Raises Corrupt if it is not alone."""
     entry = rows[number]
-    if _encoder.encode(entry) != rows.rows[number]:
+    if _encoder.encode(entry) != bytes(rows.rows[number]):
         return False
     codec.check_entry(entry)
     if entry.path == b".":

@@ -13,8 +13,8 @@ SHARED_FROM = 8192
 
 _END = b"."
 _NUMBER = struct.Struct("<I")
-_DEALS_MAX = 8192
-"""What a pipe holds without anyone reading."""
+_DEALS_MAX = 1024
+"""A page of them, which any pipe holds without anyone reading."""
 
 
 def is_worth_it(count: int) -> bool:

@@ -4,9 +4,9 @@ A path whose lstat still is what the index says still equals its entry, so "noth
 change of content, owner, mode or xattrs moves ctime, which no program can set back. A row whose ctime was too near
 to the clock (or ahead of it) when it was taken is not kept: a later change could carry the same ctime.
 
-`index` is written last and in one rename. It names two files that never change: `tree-<digest>`, the entries of a
-tree, and `listings-<digest>`, the rows by directory; and says what is other than in them since. So a run that changed
-little writes little (`amend`), until that has become much and all is written anew (`save`).
+`index` is written last and in one rename. It names two files that never change: `tree-<digest>.<format>`, the entries
+of a tree, and `listings-<digest>`, the rows by directory; and says what is other than in them since. So a run that
+changed little writes little (`amend`), until that has become much and all is written anew (`save`).
 """
 
 from __future__ import annotations
@@ -151,9 +151,9 @@ def is_settled(row: Row, now_ns: int) -> bool:
     return fields_of(row).ctime_ns < now_ns - RACY_NS
 
 
-def wait_until_settled() -> None:
-    """Sleep the few milliseconds until the ctimes of what was just done are in the past."""
-    time.sleep((RACY_NS + 2_000_000) / 1e9)
+def wait_until_settled(since: float) -> None:
+    """Sleep what is left of the few milliseconds until the ctimes of what was done before `since` are in the past."""
+    time.sleep(max(0.0, since + (RACY_NS + 2_000_000) / 1e9 - time.monotonic()))
 
 
 def read(state: Path) -> Index | None:
@@ -286,7 +286,7 @@ def amend(
 
 
 def _tree_path(state: Path, digest: bytes) -> Path:
-    return state / f"{_TREE_PREFIX}{digest.hex()[:32]}"
+    return state / f"{_TREE_PREFIX}{digest.hex()[:32]}.{FORMAT}"
 
 
 def _write(path: Path, value: Head | _TreeFile) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import resource
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -87,6 +88,9 @@ def make_equal(
         index.intend(given.state, (want.entries[path] for path in survey.comparison.node_paths))
         with explained("putting the new files in place"):
             applied = apply(tree, plan, stage, survey.observed.areas)
+        applied_at = time.monotonic()
+        source.keep_documents()
+        index.wait_until_settled(applied_at)
         with explained("looking at what was placed"):
             changed_meanwhile = remember(tree, want, survey, applied)
     source.settle(given.state)

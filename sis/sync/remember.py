@@ -64,8 +64,10 @@ class Survey:
 
 
 def remember(tree: Beneath, want: DesiredTree, survey: Survey, applied: Applied) -> tuple[bytes, ...]:
-    """Write the index of the tree as it is now. Returns paths that someone changed while we worked."""
-    index.wait_until_settled()
+    """Write the index of the tree as it is now. Returns paths that someone changed while we worked.
+
+    What was done must be settled (`index.wait_until_settled`).
+    """
     now_ns = time.time_ns()
     rows = _verified_rows(want, survey)
     odd: list[bytes] = []

@@ -63,6 +63,11 @@ class ChunkSource:
         """Whether the store already knows that the tree was made equal to this version."""
         return not isinstance(self.store, KeptStore) or self.version_id in (None, self.store.applied)
 
+    def keep_documents(self) -> None:
+        """Keep what was learnt of this version."""
+        if isinstance(self.store, KeptStore):
+            self.store.keep_documents()
+
     def settle(self, state: Path) -> None:
         """The tree that remembers in `state` is equal to this version now: the next delta leads from it."""
         if isinstance(self.store, KeptStore) and self.version_id is not None:

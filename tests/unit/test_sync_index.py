@@ -56,6 +56,36 @@ def test_only_the_last_tree_is_kept(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("tree-*"))) == len(list(tmp_path.glob("listings-*"))) == 1
 
 
+def test_a_tree_of_another_format_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = b"one" * 8
+    with monkeypatch.context() as older:
+        older.setattr(index, "FORMAT", index.FORMAT - 1)
+        index.save(tmp_path, remembered(tree))
+    assert index.read(tmp_path) is None
+    index.save(tmp_path, remembered(tree))
+    assert load(tmp_path, b"other") == remembered(tree)
+    assert len(list(tmp_path.glob("tree-*"))) == 1
+
+
+def test_what_is_amended_is_loaded(tmp_path: Path) -> None:
+    index.save(tmp_path, remembered(b"one" * 8))
+    before = index.read(tmp_path)
+    assert before is not None
+    files = {path.name for path in tmp_path.iterdir()}
+    new = Entry(path=b"new", kind=Kind.FILE, mode=0o644, uid=0, gid=0, mtime_ns=2)
+    moved = listed({new.path: ROW})
+    index.amend(tmp_path, before, b"two" * 8, {new.path: new, ENTRY.path: None}, moved, None)
+    found = load(tmp_path, b"other")
+    assert (found.tree, found.applied, found.listings, found.still) == (b"two" * 8, {new.path: new}, moved, None)
+    amended = index.read(tmp_path)
+    assert amended is not None
+    index.amend(tmp_path, amended, b"one" * 8, {new.path: None, ENTRY.path: ENTRY}, listed({ENTRY.path: ROW}), None)
+    assert load(tmp_path, b"other").applied == {ENTRY.path: ENTRY}
+    assert {path.name for path in tmp_path.iterdir()} == files
+    assert index.can_amend(amended, index.AMENDED_MAX - 3)
+    assert not index.can_amend(amended, index.AMENDED_MAX - 2)
+
+
 def test_intentions_are_forgotten_once_the_index_is_written(tmp_path: Path) -> None:
     index.intend(tmp_path, [ENTRY])
     assert load(tmp_path, b"").intended == {ENTRY.path: ENTRY}
