@@ -130,7 +130,7 @@ def _lines(content: bytes | None) -> list[str] | None:
     if content is None or len(content) > FILE_BYTES_MAX or b"\0" in content:
         return None
     try:
-        lines = content.decode().split("\n")
+        lines = content.decode().removesuffix("\n").split("\n")
     except UnicodeDecodeError:
         return None
     return lines if len(lines) <= LINES_MAX else None

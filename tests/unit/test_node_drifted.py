@@ -73,11 +73,13 @@ def test_text_of_layer_and_etc_is_told_as_a_diff(node: Node) -> None:
     (node.root / "opt/notes").write_text("theirs\n")
     found = node.found()
     assert found["/etc/hosts"].text == (
-        "--- /etc/hosts\n+++ /etc/hosts (on the node)\n@@ -1,3 +1,4 @@\n 127.0.0.1 localhost\n 10.77.0.11 n1\n"
-        "+6.6.6.6 bank\n "
+        "--- /etc/hosts\n+++ /etc/hosts (on the node)\n@@ -1,2 +1,3 @@\n 127.0.0.1 localhost\n 10.77.0.11 n1\n"
+        "+6.6.6.6 bank"
     )
     assert "-b = 2\n+b = 9\n" in found["/etc/app.conf"].text
     assert "/opt/notes" not in found
+    (node.root / "etc/hosts").write_bytes(HOSTS.rstrip())
+    assert node.found()["/etc/hosts"].why == "only the end of the last line differs"
 
 
 def test_what_others_may_not_read_only_says_that_it_differs(node: Node) -> None:
