@@ -45,8 +45,8 @@ FILES = (
     *("usr/lib/rules", "usr/share/doc", "usr/share/man", "opt/gone", "opt/a.tmp", "opt/b", "boot/vmlinuz-6.1", "top"),
 )
 NOISE = ("etc/own", "var/log/x", "var/log/new", "opt/x.tmp", "usr/share/doc")
-UNTIMED = ("etc/host", "usr/lib/rules", "lib/rules")
-"""Files of the layers, whose times are not held."""
+UNTIMED = (b"n1\n", b"mine")
+"""Content of the layers' files, whose times are not held."""
 
 DRIFT = ("etc/hosts", "etc/conf/a", "var/state", "opt/b", "top")
 ACTS = ("edit", "edit", "edit", "add", "remove", "mode", "symlink", "link", "directory", "time", "copy", "noise")
@@ -126,7 +126,7 @@ def look(root: Path) -> dict[str, tuple[object, ...]]:
         status = path.lstat()
         content = path.readlink() if path.is_symlink() else path.read_bytes() if path.is_file() else b""
         name = str(path.relative_to(root))
-        is_timed = name not in UNTIMED and (path.is_symlink() or not path.is_dir())
+        is_timed = content not in UNTIMED and (path.is_symlink() or not path.is_dir())
         time = status.st_mtime_ns if is_timed else 0
         seen[name] = (status.st_mode, time, content, inodes.setdefault(status.st_ino, name))
     return seen
