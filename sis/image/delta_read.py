@@ -102,7 +102,7 @@ def open_delta(store: DocumentStore, before: str, after: str) -> OpenDelta | Non
     return OpenDelta(store, name, header, head, beginning)
 
 
-def decode_item(placed: Placed, payload: bytes, base: bytes) -> list[tuple[bytes, bytes]]:
+def decode_item(placed: Placed, payload: bytes, base: bytes) -> list[tuple[bytes, memoryview]]:
     """The (digest, chunk) pairs of an item, each proved by its digest. Raises Corrupt."""
     delta.check_payload(placed, payload)
     return delta.split(placed, patches.decode(placed.item.method, payload, base, placed.size))

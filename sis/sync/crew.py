@@ -22,7 +22,7 @@ import msgspec
 from sis import errors
 from sis.errors import SisError
 from sis.sync import forked
-from sis.system import parent
+from sis.system import memory, parent
 
 TASKS_MAX = 8192
 """Their numbers, 4 bytes each, lie in a pipe from the beginning."""
@@ -179,6 +179,7 @@ class _Processes(Generic[_Result]):
             try:
                 parent.end_with(this)
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
+                memory.keep_pieces()
                 os.close(pipe)
                 self._work(end, worker)
             finally:
