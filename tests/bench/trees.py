@@ -8,7 +8,7 @@ import os
 import random
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,6 +29,9 @@ _EDITED_AT_NS = 1_795_000_000_000_000_000
 _MADE = "made.json"
 _RECIPE = 1
 """Raised when the trees are made in another way, so that kept ones are made anew."""
+
+_OF_RUNS = frozenset({"drifted_files", "together", "probe_bytes", "repeats"})
+"""What of a size says nothing about its trees."""
 
 _CONFIGURATION = (
     *("etc/login.defs", "etc/profile", "etc/bash.bashrc", "etc/nsswitch.conf", "etc/hosts", "etc/fstab"),
@@ -66,9 +69,9 @@ def make(size: Size, folder: Path, say: Callable[[str], None]) -> Trees:
     Needs the head's apt sources to be those of a Debian release, and the network when packages are missing.
     """
     trees = Trees(folder / "trees")
-    recipe = {"recipe": _RECIPE, **json.loads(json.dumps(asdict(size)))}
+    recipe = _of_trees({"recipe": _RECIPE, **json.loads(json.dumps(asdict(size)))})
     marker = trees.folder / _MADE
-    if marker.is_file() and json.loads(marker.read_text()) == recipe:
+    if marker.is_file() and _of_trees(json.loads(marker.read_text())) == recipe:
         return trees
     shutil.rmtree(trees.folder, ignore_errors=True)
     trees.folder.mkdir(parents=True)
@@ -82,6 +85,10 @@ def make(size: Size, folder: Path, say: Callable[[str], None]) -> Trees:
             _copy_with_packed_initramfs(trees.path(f"v{version}"), trees.path(f"p{version}"))
     files.atomic_write(marker, json.dumps(recipe).encode())
     return trees
+
+
+def _of_trees(recipe: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in recipe.items() if name not in _OF_RUNS}
 
 
 def copy(tree: Path, target: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+
+import pytest
 
 from sis.errors import SisError
 from sis.system import process
@@ -123,3 +126,10 @@ def test_a_tree_made_anew_is_another(tmp_path: Path) -> None:
     file.unlink()
     file.write_text("same")
     assert trees.digest(tmp_path / "tree") != before
+
+
+def test_trees_are_kept_when_only_how_often_they_are_used_has_changed(tmp_path: Path) -> None:
+    recipe = {"recipe": trees._RECIPE, **json.loads(json.dumps(asdict(sizes.SMALL)))}
+    (tmp_path / "trees").mkdir()
+    (tmp_path / "trees" / trees._MADE).write_text(json.dumps({**recipe, "repeats": 99, "together": 77}))
+    assert trees.make(sizes.SMALL, tmp_path, pytest.fail).folder == tmp_path / "trees"
