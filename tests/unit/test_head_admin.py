@@ -145,7 +145,7 @@ def test_a_nodes_key_opens_nothing_here_and_a_token_nothing_of_a_nodes(head: Ser
     asked = functools.partial(node_calls.call, head.port, head_key, "GET", node="n1", key=key)
     assert asked("/api/v1/nodes/n1/desired").status == 200
     for path in (*READS, "/api/v1/audit"):
-        line = http.client.HTTPConnection("127.0.0.1", head.port, timeout=30)
+        line = http.client.HTTPConnection("127.0.0.1", head.port, timeout=90)
         era = head.ask("GET", "/api/v1/nodes/n1/desired").headers[ERA_HEADER.lower()]
         line.request("GET", path, headers={"Authorization": Question(key, "n1", era, "GET", path).authorization})
         assert line.getresponse().status == 401
@@ -327,7 +327,7 @@ def test_a_quiet_stream_beats_and_many_listeners_are_bounded(head: Serving, monk
     monkeypatch.setattr(live, "HEARTBEAT_S", 0.2)
     monkeypatch.setattr(live, "MOST_LISTENERS", 1)
     newest = head.inventory.stream.newest()
-    line = http.client.HTTPConnection("127.0.0.1", head.port, timeout=10)
+    line = http.client.HTTPConnection("127.0.0.1", head.port, timeout=90)
     keys = {"Accept": "text/event-stream", "Authorization": f"Bearer {head.token('view')}"}
     line.request("GET", "/api/v1/events", headers=keys)
     response = line.getresponse()
