@@ -26,6 +26,10 @@ _INTERFACE = "wire0"
 _IDLE_CPU_S = 0.015
 """Processor time a second of a head that only waits is below this."""
 
+_QUIET_DISK_ACTS = 50
+_QUIET_DISK_WITHIN_S = 60.0
+"""A disk is quiet that reads, writes and discards less often than this in a second; it is waited for this long."""
+
 
 class Wire:
     """Namespaces `sis-<pid>-1` (the head) and `-2` (the node). Ends what runs in them when the block is left."""
@@ -68,6 +72,7 @@ class Wire:
         """The same for chains of commands that run at the same time. Data not yet on disk is written out before."""
         namespace = self.node if on == "node" else self.head
         os.sync()
+        _wait_for_a_quiet_disk()
         self._ended = False
         peak = counters.Peak()
         with peak.watching(self._accounts[namespace]), ThreadPoolExecutor(len(chains)) as pool:
@@ -200,6 +205,24 @@ class Wire:
             if now - before < _IDLE_CPU_S:
                 return
             before = now
+
+
+def _wait_for_a_quiet_disk() -> None:
+    """What was written and deleted before keeps the disk busy for a while after sync (blocks are discarded)."""
+    deadline = time.monotonic() + _QUIET_DISK_WITHIN_S
+    before = _disk_acts()
+    while time.monotonic() < deadline:
+        time.sleep(1.0)
+        now = _disk_acts()
+        if now - before < _QUIET_DISK_ACTS:
+            return
+        before = now
+
+
+def _disk_acts() -> int:
+    """Reads, writes and discards of all disks so far."""
+    fields = (line.split() for line in Path("/proc/diskstats").read_text().splitlines())
+    return sum(int(line[3]) + int(line[7]) + int(line[14]) for line in fields)
 
 
 def _send(connection: socket.socket, count: int) -> None:
