@@ -38,7 +38,7 @@ class Ours(Method):
         if version == "v2":
             figures.append(self.on_head("recommit", commit))
         if version in _ONE_DELTA:
-            # Publishing would make the deltas from v1 and from nothing too, and no work here uses them.
+            # Publishing would make the delta from v1 too, and no work here uses it.
             delta = self._sis("image", "delta", *_ONE_DELTA[version])
             figures.append(self.on_head("publish", [*publish, "--no-deltas"], delta))
         else:
