@@ -37,11 +37,11 @@ _LONG_BYTES_MIN = 2 << 20
 _CONTROL = struct.Struct("<II")
 _CONTROL_ROW = 24
 _TINY_BYTES = 300
-_TINY_FRACTION = 50
+_TINY_FRACTION = 16
 _POOR_FRACTION = 2
-"""bsdiff is worth its time where zstd leaves between a fiftieth and a half of what is new."""
+"""bsdiff is worth its time where zstd leaves between a sixteenth and a half of what is new."""
 
-_BASE_FACTOR = 2.5
+_BASE_FACTOR = 1.6
 """Nor is it where the old side is that much longer: its time goes with the old, its gain with the new."""
 
 _PLAIN_ADVANTAGE = 0.98

@@ -31,6 +31,13 @@ def tree(*entries: Entry) -> Manifest:
     return Manifest((root, *sorted(entries, key=lambda each: each.path)))
 
 
+def built_twice(rng: random.Random, calls: int) -> tuple[bytes, bytes]:
+    """A program, and the same with all it calls a little further behind."""
+    code = [(b"\0\0" + rng.randbytes(14), rng.randrange(1 << 24)) for _ in range(calls)]
+    old, new = (b"".join(each + (to + by).to_bytes(4, "little") for each, to in code) for by in (0, 64))
+    return old, new
+
+
 def old_self(old: Manifest, new: Manifest, path: str) -> str | None:
     wanted = next(each for each in new.entries if each.path == path.encode())
     number = Pairing(old, new).old_self(wanted)
@@ -116,27 +123,21 @@ def test_the_smallest_way_is_taken() -> None:
     assert patches.encode(noise, rng.randbytes(50_000))[0] == patches.PLAIN
     method, payload = patches.encode(noise, noise[:500] + b"x" + noise[500:])
     assert (method, len(payload) < 200) == (patches.PREFIX, True)
-    program = b"".join(rng.choice((b"\0\0\0", b"call", b"move", rng.randbytes(4))) for _ in range(20_000))
-    shifted = bytearray(program)
-    for at in range(0, len(shifted), 40):
-        shifted[at] = (shifted[at] + 3) % 256
-    assert patches.encode(program, bytes(shifted))[0] == patches.BSDIFF
+    program, moved = built_twice(rng, 8_000)
+    assert patches.encode(program, moved)[0] == patches.BSDIFF
 
 
 def test_bsdiff_is_tried_only_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
     monkeypatch.setattr(patches, "_bsdiff", lambda base, data: tried.append(len(base)) or bytes(len(data)))
     rng = random.Random(1)
-    program = b"".join(rng.choice((b"\0\0\0", b"call", b"move", rng.randbytes(4))) for _ in range(60_000))
-    shifted = bytearray(program)
-    for at in range(0, len(shifted), 20):
-        shifted[at] = (shifted[at] + 3) % 256
-    patches.encode(program, bytes(shifted))
+    program, moved = built_twice(rng, 20_000)
+    patches.encode(program, moved)
     assert tried == [len(program)]
     patches.encode(program, program[:-5] + b"other")
     patches.encode(program, rng.randbytes(50_000))
-    patches.encode(program * 4, bytes(shifted)[:50_000])
-    patches.encode(program.replace(b"\0", b" "), bytes(shifted).replace(b"\0", b" "))
+    patches.encode(program * 4, moved[:50_000])
+    patches.encode(program.replace(b"\0", b" "), moved.replace(b"\0", b" "))
     assert len(tried) == 1
 
 
