@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from sis.disk import devices
+from sis.disk import devices, unready
 from sis.disk.plan import TABLE_PROGRAM, DiskPlan, PlannedDisk
 from sis.errors import NotFound
 from sis.system import process
@@ -77,6 +77,8 @@ def _apply(disk: PlannedDisk, observe: Observe) -> None:
         _clear_signatures(disk, device, observe)
         if disk.script:
             _write_table(disk, device, observe)
+        if unready.is_booted_by_bios(disk):
+            unready.mark(device)
         _make_filesystems(disk, device, observe)
 
 

@@ -82,3 +82,14 @@ def test_boots(firmware: Firmware, root: str, boot_files: Path, tmp_path: Path) 
         assert "console=tty0 console=ttyS0,115200" in booted[1]
         assert behind(booted[1], bootloader.boot_words(**line), "", "") == [], "what the menu says is what it runs"
         node.wait_off(120)
+
+
+def test_a_disk_that_is_not_installed_yet_sends_the_machine_back(tmp_path: Path) -> None:
+    disk = image(tmp_path / "disk.raw", 2 << 30)
+    apply(plan_for("single", disk))
+    with Lab() as lab:
+        node = lab.node("disk", firmware="bios", memory_mb=256, disks=[disk], boot=["disk"])
+        node.power_on()
+        for _ in range(2):
+            node.wait_console("this disk is not installed yet; trying the network again", BOOT_S)
+        node.power_cut()
