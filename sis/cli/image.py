@@ -280,19 +280,11 @@ def _show_files(manifest: Manifest, output: str) -> None:
 
 def _file_row(entry: Entry) -> dict[str, Any]:
     from sis.image.codec import show_path
-    from sis.image.model import Kind
+    from sis.image.model import TYPE_OF_KIND, Kind
 
-    types = {
-        Kind.FILE: stat.S_IFREG,
-        Kind.DIR: stat.S_IFDIR,
-        Kind.SYMLINK: stat.S_IFLNK,
-        Kind.CHAR: stat.S_IFCHR,
-        Kind.BLOCK: stat.S_IFBLK,
-        Kind.FIFO: stat.S_IFIFO,
-    }
     return {
         "path": show_path(entry.path),
-        "mode": stat.filemode(types[entry.kind] | entry.mode),
+        "mode": stat.filemode(TYPE_OF_KIND[entry.kind] | entry.mode),
         "owner": f"{entry.uid}:{entry.gid}",
         "size": f"{entry.rdev[0]},{entry.rdev[1]}" if entry.kind in (Kind.CHAR, Kind.BLOCK) else entry.size,
         "mtime_ns": entry.mtime_ns,

@@ -6,6 +6,7 @@ manifest's name is the BLAKE3-256 digest of those bytes. docs/format.md is the s
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
@@ -28,6 +29,20 @@ class Kind(IntEnum):
     CHAR = 4
     BLOCK = 5
     FIFO = 6
+
+
+TYPE_OF_KIND = {
+    Kind.FILE: stat.S_IFREG,
+    Kind.DIR: stat.S_IFDIR,
+    Kind.SYMLINK: stat.S_IFLNK,
+    Kind.CHAR: stat.S_IFCHR,
+    Kind.BLOCK: stat.S_IFBLK,
+    Kind.FIFO: stat.S_IFIFO,
+}
+"""The type bits of `st_mode`."""
+
+KIND_OF_TYPE = {bits: kind for kind, bits in TYPE_OF_KIND.items()}
+"""The reverse; a socket is no kind."""
 
 
 class Chunk(NamedTuple):

@@ -20,7 +20,7 @@ import msgspec
 from sis.errors import NotFound, SisError
 from sis.image import chunk, dictionary
 from sis.image.codec import PATH_BYTES_MAX, show_path
-from sis.image.model import ANY_MTIME, HOLE, Entry, Kind
+from sis.image.model import ANY_MTIME, HOLE, KIND_OF_TYPE, Entry, Kind
 from sis.system.files import Run, Xattrs, member_path, open_beneath, read_xattrs, runs_of
 
 IDENTITY = struct.Struct("<QQQqq")
@@ -194,7 +194,7 @@ class _Walk:
             if self._reuse.identities[start : start + IDENTITY.size] == identity:
                 self.found.append(_Found(self._reuse.entries[position], identity, settled, inode))
                 return
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+        kind = KIND_OF_TYPE.get(stat.S_IFMT(status.st_mode))
         if kind is None:
             self.notices.append(f"{show_path(path)}: a socket: left out")
             return
@@ -448,16 +448,6 @@ def _finish(found: list[_Found]) -> tuple[Entry, ...]:
             entry = msgspec.structs.replace(entry, link=link)
         entries.append(entry)
     return tuple(entries)
-
-
-_KINDS = {
-    stat.S_IFREG: Kind.FILE,
-    stat.S_IFDIR: Kind.DIR,
-    stat.S_IFLNK: Kind.SYMLINK,
-    stat.S_IFCHR: Kind.CHAR,
-    stat.S_IFBLK: Kind.BLOCK,
-    stat.S_IFIFO: Kind.FIFO,
-}
 
 
 def _entry(path: bytes, kind: Kind, status: os.stat_result, target: bytes, xattrs: Xattrs) -> Entry:

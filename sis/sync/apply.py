@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from sis.image.model import ANY_MTIME, Entry, Kind
+from sis.image.model import ANY_MTIME, TYPE_OF_KIND, Entry, Kind
 from sis.sync.listing import Row, fields_of, row_of
 from sis.sync.observe import Area
 from sis.sync.planned import Plan, Step
@@ -149,7 +149,7 @@ class _Applying:
 def is_as_desired(row: Row, entry: Entry, *, mtime: bool) -> bool:
     """Whether what lstat tells fits an entry (content and xattrs it does not tell)."""
     _, _, size, mtime_ns, _, mode, uid, gid = fields_of(row)
-    if stat.S_IFMT(mode) != _FORMATS[entry.kind]:
+    if stat.S_IFMT(mode) != TYPE_OF_KIND[entry.kind]:
         return False
     if entry.kind is not Kind.SYMLINK and stat.S_IMODE(mode) != entry.mode:
         return False
@@ -158,16 +158,6 @@ def is_as_desired(row: Row, entry: Entry, *, mtime: bool) -> bool:
     if entry.kind is Kind.FILE and size != entry.size:
         return False
     return not mtime or entry.mtime_ns in (mtime_ns, ANY_MTIME)
-
-
-_FORMATS = {
-    Kind.FILE: stat.S_IFREG,
-    Kind.DIR: stat.S_IFDIR,
-    Kind.SYMLINK: stat.S_IFLNK,
-    Kind.CHAR: stat.S_IFCHR,
-    Kind.BLOCK: stat.S_IFBLK,
-    Kind.FIFO: stat.S_IFIFO,
-}
 
 
 def _entry(step: Step) -> Entry:

@@ -12,7 +12,7 @@ import msgspec
 from blake3 import blake3
 
 from sis.image.codec import RUN_BYTES
-from sis.image.model import ANY_MTIME, DIGEST_BYTES, HOLE, Entry, Kind
+from sis.image.model import ANY_MTIME, DIGEST_BYTES, HOLE, KIND_OF_TYPE, TYPE_OF_KIND, Entry, Kind
 from sis.sync.forked import Forked, is_worth_it
 from sis.sync.listing import Row, fields_of, place_of, row_of
 from sis.system.beneath import Beneath
@@ -24,15 +24,6 @@ GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 Suspect = tuple[bytes, os.stat_result]
 """A path and its lstat."""
 
-_KINDS = {
-    stat.S_IFREG: Kind.FILE,
-    stat.S_IFDIR: Kind.DIR,
-    stat.S_IFLNK: Kind.SYMLINK,
-    stat.S_IFCHR: Kind.CHAR,
-    stat.S_IFBLK: Kind.BLOCK,
-    stat.S_IFIFO: Kind.FIFO,
-}
-_FORMATS = {kind: form for form, kind in _KINDS.items()}
 _EFFORT_BYTES = 128 << 10
 """What opening a file takes, in bytes that could be read meanwhile."""
 
@@ -172,7 +163,7 @@ class Member:
     def _has_fields_of(self, want: Entry, mtime: bool) -> bool:
         status = self.status
         return (
-            status.st_mode == _FORMATS[want.kind] | want.mode
+            status.st_mode == TYPE_OF_KIND[want.kind] | want.mode
             and (not mtime or want.mtime_ns in (status.st_mtime_ns, ANY_MTIME))
             and status.st_uid == want.uid
             and status.st_gid == want.gid
@@ -180,7 +171,7 @@ class Member:
 
     def found(self, known: list[Entry]) -> Found:
         """What it is; its content only as far as it is that of a `known` entry."""
-        kind = _KINDS.get(stat.S_IFMT(self.status.st_mode))
+        kind = KIND_OF_TYPE.get(stat.S_IFMT(self.status.st_mode))
         if kind is None:
             return Found(None, row_of(self.status))
         chunks = b""

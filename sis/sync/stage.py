@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from sis.image.model import ANY_MTIME, HOLE, Entry, Kind
+from sis.image.model import ANY_MTIME, HOLE, TYPE_OF_KIND, Entry, Kind
 from sis.sync import hands
 from sis.sync.flush import Flusher
 from sis.sync.hands import Done, Hands
@@ -25,8 +25,6 @@ from sis.sync.planned import NewFile, Part
 from sis.sync.rules import STAGE
 from sis.sync.trees import NewTree
 from sis.system.beneath import Beneath
-
-_DEVICE_KINDS = {Kind.CHAR: stat.S_IFCHR, Kind.BLOCK: stat.S_IFBLK, Kind.FIFO: stat.S_IFIFO}
 
 
 @dataclass
@@ -302,7 +300,7 @@ def _make(where: Beneath, path: bytes, entry: Entry) -> None:
     if entry.kind is Kind.SYMLINK:
         where.symlink(entry.target, path)
     else:
-        where.mknod(path, _DEVICE_KINDS[entry.kind], entry.rdev)
+        where.mknod(path, TYPE_OF_KIND[entry.kind], entry.rdev)
 
 
 def _dress(where: Beneath, path: bytes, entry: Entry) -> None:

@@ -91,5 +91,6 @@ def test_a_disk_that_is_not_installed_yet_sends_the_machine_back(tmp_path: Path)
         node = lab.node("disk", firmware="bios", memory_mb=256, disks=[disk], boot=["disk"])
         node.power_on()
         for _ in range(2):
+            node.wait_console("SeaBIOS", BOOT_S)
             node.wait_console("this disk is not installed yet; trying the network again", BOOT_S)
         node.power_cut()
