@@ -15,7 +15,7 @@ from sis.image.store import DocumentStore
 from sis.sync import engine
 from sis.sync.desired import desired_tree
 from sis.sync.model import LayerFile, Outcome
-from sis.sync.source import documents_of, open_source
+from sis.sync.staging.source import documents_of, open_source
 from tests.sync_trees import Bench, age, make_bench, make_tree
 
 T1 = 1_700_000_000_000_000_000

@@ -19,7 +19,7 @@ from sis.image.store import LocalStore
 from sis.sync import engine
 from sis.sync.desired import DesiredTree, lay_over
 from sis.sync.model import LayerFile, Outcome
-from sis.sync.source import ChunkSource
+from sis.sync.staging.source import ChunkSource
 from sis.system import process
 
 T0 = 1_600_000_000_123_456_789

@@ -106,7 +106,7 @@ def _prepared(
     from sis.image.reference import parse, resolve
     from sis.image.store import open_store
     from sis.sync.desired import desired_tree
-    from sis.sync.source import documents_of, open_source
+    from sis.sync.staging.source import documents_of, open_source
 
     if where is None and image is None and root in (None, Path("/")):
         yield _as_the_head_says(full, state)

@@ -21,7 +21,7 @@ from sis.node.held import Held
 from sis.node.progress import log_of, now, reason_of
 from sis.node.triggers import triggers
 from sis.sync.desired import desired_tree
-from sis.sync.source import ChunkSource, Content, documents_of
+from sis.sync.staging.source import ChunkSource, Content, documents_of
 from sis.system.files import atomic_write
 from sis.wire import Desired, Report
 

@@ -14,7 +14,7 @@ from sis.image.store import Store, open_store
 from sis.sync import engine
 from sis.sync.desired import DesiredTree, desired_tree
 from sis.sync.model import Observer, Outcome
-from sis.sync.source import ChunkSource, documents_of, open_source
+from sis.sync.staging.source import ChunkSource, documents_of, open_source
 from sis.wire import Desired
 
 ATTEMPTS = 12

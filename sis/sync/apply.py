@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from sis.image.model import ANY_MTIME, TYPE_OF_KIND, Entry, Kind
-from sis.sync.listing import Row, fields_of, row_of
-from sis.sync.observe import Area
-from sis.sync.planned import Plan, Step
+from sis.sync.planning.planned import Plan, Step
 from sis.sync.rules import STAGE
-from sis.sync.stage import Stage
+from sis.sync.staging.stage import Stage
+from sis.sync.walk.listing import Row, fields_of, row_of
+from sis.sync.walk.observe import Area
 from sis.system.beneath import Beneath
 
 

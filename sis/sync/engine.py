@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sis.errors import Locked, NotFound
-from sis.sync import index, still
 from sis.sync.desired import DesiredTree
 from sis.sync.faults import explained, fault_of
 from sis.sync.model import Observer, Outcome, Totals
-from sis.sync.mounts import mount_points_below
 from sis.sync.rules import Conditions, PathPolicy
-from sis.sync.source import ChunkSource
+from sis.sync.staging.source import ChunkSource
+from sis.sync.walk import index, still
+from sis.sync.walk.mounts import mount_points_below
 from sis.system import locks
 from sis.system.beneath import Beneath
 from sis.system.files import make_dirs
@@ -112,7 +112,7 @@ def _as_before(tree: Beneath, want: DesiredTree, given: Conditions, walked: stil
     if remembered is None or known is None or remembered.tree != want.digest:
         return None
     if full:
-        from sis.sync.verify import is_as_left
+        from sis.sync.walk.verify import is_as_left
 
         is_known = is_as_left(tree, want.entries, known, given.mounted, lambda path: given.verb(path) == "ignore")
     else:

@@ -12,25 +12,25 @@ from dataclasses import dataclass
 import msgspec
 
 from sis.image.codec import show_path
-from sis.sync import index
 from sis.sync.apply import apply
-from sis.sync.compare import compare
-from sis.sync.deltas import DeltaUse
 from sis.sync.desired import DesiredTree
 from sis.sync.faults import explained
-from sis.sync.locate import locate
 from sis.sync.model import Observer, Outcome, Totals
 from sis.sync.near import survey_near
-from sis.sync.observe import observe
-from sis.sync.plan import make_plan
-from sis.sync.planned import LocalContent, Plan
-from sis.sync.ready import make_ready
+from sis.sync.planning.compare import compare
+from sis.sync.planning.locate import locate
+from sis.sync.planning.plan import make_plan
+from sis.sync.planning.planned import LocalContent, Plan
 from sis.sync.remember import Survey, remember, remember_what_was_verified
 from sis.sync.rules import Conditions, Rules
-from sis.sync.source import ChunkSource
-from sis.sync.space import must_fit
-from sis.sync.stage import Stage
-from sis.sync.still import Walked
+from sis.sync.staging.deltas import DeltaUse
+from sis.sync.staging.ready import make_ready
+from sis.sync.staging.source import ChunkSource
+from sis.sync.staging.space import must_fit
+from sis.sync.staging.stage import Stage
+from sis.sync.walk import index
+from sis.sync.walk.observe import observe
+from sis.sync.walk.still import Walked
 from sis.system import memory
 from sis.system.beneath import Beneath
 

@@ -16,16 +16,16 @@ import msgspec
 
 from sis.image.model import HOLE, Entry, Kind
 from sis.image.step import Step
-from sis.sync import index
-from sis.sync.compare import Comparison, compare, kernel_of
 from sis.sync.desired import DesiredTree, Laid
-from sis.sync.index import Index, Remembered, is_settled
-from sis.sync.listing import ListedRows, differs_in_time_only, fields_of, place_of, row_of
-from sis.sync.look import Found
-from sis.sync.observe import Area, Observed, area_at
+from sis.sync.planning.compare import Comparison, compare, kernel_of
 from sis.sync.remember import Amended, Survey
 from sis.sync.rules import Conditions, Rules, parents_of
-from sis.sync.still import Walked, is_harmless
+from sis.sync.walk import index
+from sis.sync.walk.index import Index, Remembered, is_settled
+from sis.sync.walk.listing import ListedRows, differs_in_time_only, fields_of, place_of, row_of
+from sis.sync.walk.look import Found
+from sis.sync.walk.observe import Area, Observed, area_at
+from sis.sync.walk.still import Walked, is_harmless
 from sis.system.beneath import Beneath
 
 

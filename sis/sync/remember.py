@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import msgspec
 
 from sis.image.model import Kind
-from sis.sync import index
 from sis.sync.apply import Applied, is_as_desired
-from sis.sync.compare import Comparison, kernel_of
 from sis.sync.desired import DesiredTree
-from sis.sync.index import Index, Remembered, Still, is_settled
-from sis.sync.listing import (
+from sis.sync.planning.compare import Comparison, kernel_of
+from sis.sync.rules import STAGE, Conditions, Rules, parents_of
+from sis.sync.walk import index
+from sis.sync.walk.index import Index, Remembered, Still, is_settled
+from sis.sync.walk.listing import (
     ListedRows,
     Listing,
     Row,
@@ -28,9 +29,8 @@ from sis.sync.listing import (
     place_of,
     row_of,
 )
-from sis.sync.observe import Observed
-from sis.sync.rules import STAGE, Conditions, Rules, parents_of
-from sis.sync.still import known_mounts
+from sis.sync.walk.observe import Observed
+from sis.sync.walk.still import known_mounts
 from sis.system.beneath import Beneath
 
 log = logging.getLogger(__name__)

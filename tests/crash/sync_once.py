@@ -10,7 +10,7 @@ from sis.image.reference import parse, resolve
 from sis.image.store import LocalStore
 from sis.sync import engine
 from sis.sync.desired import lay_over
-from sis.sync.source import ChunkSource
+from sis.sync.staging.source import ChunkSource
 
 
 def main() -> None:

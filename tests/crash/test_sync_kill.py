@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from sis.sync import ready
+from sis.sync.staging import ready
 from tests.sync_trees import Bench, loop_mount, make_bench, make_tree, rsync_differences
 
 pytestmark = pytest.mark.root

@@ -16,7 +16,7 @@ from sis.image.store import LocalStore
 from sis.sync import engine, mend
 from sis.sync.desired import desired_tree
 from sis.sync.model import Outcome
-from sis.sync.source import documents_of, open_source
+from sis.sync.staging.source import documents_of, open_source
 from sis.system import process
 from tests.crash.test_sync_kill import must_be_old_or_new, states
 from tests.sync_trees import Bench, make_bench, make_tree, rsync_differences

@@ -152,11 +152,11 @@ def test_rows_with_ctimes_in_the_future_are_not_trusted(
     bench, _ = held
     (bench.state / "index").unlink()
     past = time.time_ns() - 3600 * 10**9
-    monkeypatch.setattr("sis.sync.observe.time.time_ns", lambda: past)
+    monkeypatch.setattr("sis.sync.walk.observe.time.time_ns", lambda: past)
     bench.sync(full=True)
     monkeypatch.undo()
-    from sis.sync import index
-    from sis.sync.listing import fields_of, unpacked
+    from sis.sync.walk import index
+    from sis.sync.walk.listing import fields_of, unpacked
 
     remembered = index.read(bench.state)
     assert remembered is not None

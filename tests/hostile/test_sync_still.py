@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from sis.image.policy import Policy
-from sis.sync import forked, index, mend, still
-from sis.sync.listing import ROOT_PARENT, listing_of
+from sis.sync import forked, mend
 from sis.sync.model import LayerFile
+from sis.sync.walk import index, still
+from sis.sync.walk.listing import ROOT_PARENT, listing_of
 from sis.system import process
 from sis.system.beneath import Beneath
 from tests.sync_trees import MUTATIONS, Bench, Mutation, acl, age, make_bench, make_tree

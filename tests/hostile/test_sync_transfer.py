@@ -16,7 +16,7 @@ from sis.errors import Corrupt, Locked, NoSpace, NotFound, Refused, SisError, Un
 from sis.image.remote import HttpStore, Limits
 from sis.sync import engine, mend
 from sis.sync.model import Outcome
-from sis.sync.source import ChunkSource
+from sis.sync.staging.source import ChunkSource
 from sis.system import process
 from tests.store_servers import Handler, serving
 from tests.sync_trees import Bench, age, loop_mount, make_bench, rsync_differences
@@ -308,7 +308,7 @@ def test_a_disk_that_fails_on_the_way_keeps_the_old_files(
         return really(handle, pieces, offset)
 
     with monkeypatch.context() as patch:
-        patch.setattr("sis.sync.hands.os.pwritev", pwritev)
+        patch.setattr("sis.sync.staging.hands.os.pwritev", pwritev)
         with pytest.raises(NoSpace if error == errno.ENOSPC else SisError, match=os.strerror(error)) as caught:
             bench.sync("image@2")
     assert "the files that were there are intact" in str(caught.value)
@@ -392,7 +392,7 @@ def test_a_store_that_stalls_does_not_hold_up_the_end(tmp_path: Path, monkeypatc
     bench.commit(tree)
     bench.root, bench.state = tmp_path / "fresh", tmp_path / "other"
     bench.root.mkdir()
-    monkeypatch.setattr("sis.sync.crew._LEAVE_AFTER_S", 0.1)
+    monkeypatch.setattr("sis.sync.staging.crew._LEAVE_AFTER_S", 0.1)
     release = threading.Event()
     asked: list[str] = []
     came_back: list[str] = []

@@ -14,7 +14,7 @@ from sis.image.delta import HEADER, NOTHING, name_of
 from sis.image.delta_make import Made
 from sis.image.kept import KeptStore
 from sis.image.verify import verify
-from sis.sync.source import documents_of
+from sis.sync.staging.source import documents_of
 from tests.delta_trees import DeltaBench, make_versions
 from tests.sync_trees import rsync_differences
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sis.sync.links import decide_links
+from sis.sync.planning.links import decide_links
 
 NAMES = [b"a", b"b", b"c", b"d", b"e", b"f"]
 

@@ -21,7 +21,7 @@ from sis.image.store import LocalStore
 from sis.sync import engine, mend
 from sis.sync.desired import desired_tree
 from sis.sync.model import LayerFile, Outcome
-from sis.sync.source import documents_of, open_source
+from sis.sync.staging.source import documents_of, open_source
 from tests.sync_trees import Bench, age
 
 pytestmark = pytest.mark.root

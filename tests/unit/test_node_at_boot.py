@@ -15,7 +15,7 @@ from sis.image.store import LocalStore
 from sis.node import at_boot
 from sis.node.held import Held
 from sis.sync.desired import desired_tree
-from sis.sync.source import documents_of, open_source
+from sis.sync.staging.source import documents_of, open_source
 from sis.wire import Desired
 
 BIG = os.urandom(300_000)

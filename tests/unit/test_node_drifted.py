@@ -19,7 +19,7 @@ from sis.node import drifted, reports
 from sis.node.held import Held
 from sis.sync.desired import desired_tree
 from sis.sync.model import LayerFile, Outcome
-from sis.sync.source import documents_of, open_source
+from sis.sync.staging.source import documents_of, open_source
 from sis.wire import Desired, FileDiff
 
 HOSTS = b"127.0.0.1 localhost\n10.77.0.11 n1\n"

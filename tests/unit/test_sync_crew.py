@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sis.errors import Corrupt, NoSpace, SisError
-from sis.sync import crew
+from sis.sync.staging import crew
 
 
 def done(

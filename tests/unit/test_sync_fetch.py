@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sis.image.tables import Location
-from sis.sync.fetch import GAP_BYTES, coalesce
+from sis.sync.staging.fetch import GAP_BYTES, coalesce
 
 
 def at(pack: int, offset: int, stored: int = 100) -> Location:

@@ -11,9 +11,9 @@ from typing import cast
 import pytest
 
 from sis.image.model import Entry, Kind
-from sis.sync import index
-from sis.sync.index import RACY_NS, Remembered, Still, is_settled
-from sis.sync.listing import fields_of, listed, packed, row_of, unpacked
+from sis.sync.walk import index
+from sis.sync.walk.index import RACY_NS, Remembered, Still, is_settled
+from sis.sync.walk.listing import fields_of, listed, packed, row_of, unpacked
 
 ENTRY = Entry(path=b"a\xff", kind=Kind.FILE, mode=0o644, uid=0, gid=0, mtime_ns=1)
 ROW = bytes(52)

@@ -10,12 +10,12 @@ from types import MappingProxyType
 from typing import Any
 
 from sis.image.model import ANY_MTIME, HOLE, Entry, Kind
-from sis.sync import sums
-from sis.sync.compare import CONTENT, Comparison, Difference
-from sis.sync.observe import Observed
-from sis.sync.planned import LocalContent, NewFile, Plan, Source, Step
+from sis.sync.planning import sums
+from sis.sync.planning.compare import CONTENT, Comparison, Difference
+from sis.sync.planning.planned import LocalContent, NewFile, Plan, Source, Step
+from sis.sync.planning.trees import is_in_tree, new_trees, parent_of, tree_of_directories
 from sis.sync.rules import Rules
-from sis.sync.trees import is_in_tree, new_trees, parent_of, tree_of_directories
+from sis.sync.walk.observe import Observed
 
 COPIED_FOR_METADATA_BYTES_MAX = 1 << 20
 """A file up to this size is copied to change more than one of its properties in one rename."""

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from sis.errors import NoSpace
 from sis.image.codec import show_path
-from sis.sync.planned import Need
-from sis.sync.stage import Stage
+from sis.sync.planning.planned import Need
+from sis.sync.staging.stage import Stage
 from sis.system.beneath import Beneath
 
 _SLACK_BYTES = 1 << 20

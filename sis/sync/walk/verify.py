@@ -14,10 +14,10 @@ import msgspec
 
 from sis.image.model import Entry
 from sis.sync.forked import in_two, is_worth_it
-from sis.sync.listing import ROOT_PARENT, ListedRows, listing_of, path_of, place_of
-from sis.sync.look import READ_BYTES, Member
 from sis.sync.rules import parents_of
-from sis.sync.still import Known, is_harmless, members_of, surroundings_are_known
+from sis.sync.walk.listing import ROOT_PARENT, ListedRows, listing_of, path_of, place_of
+from sis.sync.walk.look import READ_BYTES, Member
+from sis.sync.walk.still import Known, is_harmless, members_of, surroundings_are_known
 from sis.system.beneath import Beneath
 
 

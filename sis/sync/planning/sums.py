@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
 from sis.image.model import HOLE, Kind
-from sis.sync.compare import Comparison
 from sis.sync.model import Change, Totals
-from sis.sync.observe import Observed
-from sis.sync.planned import Need, NewFile, Part
+from sis.sync.planning.compare import Comparison
+from sis.sync.planning.planned import Need, NewFile, Part
+from sis.sync.walk.observe import Observed
 
 
 def changes(

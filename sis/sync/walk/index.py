@@ -23,7 +23,7 @@ from blake3 import blake3
 
 from sis.image.model import Entry
 from sis.sync.desired import Overlaid
-from sis.sync.listing import Listing, Row, fields_of
+from sis.sync.walk.listing import Listing, Row, fields_of
 from sis.system.files import Xattrs, atomic_write, make_dirs
 
 FORMAT = 3

@@ -14,7 +14,7 @@ from blake3 import blake3
 from sis.image.codec import RUN_BYTES
 from sis.image.model import ANY_MTIME, DIGEST_BYTES, HOLE, KIND_OF_TYPE, TYPE_OF_KIND, Entry, Kind
 from sis.sync.forked import Forked, is_worth_it
-from sis.sync.listing import Row, fields_of, place_of, row_of
+from sis.sync.walk.listing import Row, fields_of, place_of, row_of
 from sis.system.beneath import Beneath
 from sis.system.files import Xattrs, member_path, read_xattrs
 

@@ -13,8 +13,9 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 
 from sis.sync.forked import in_two, is_worth_it
-from sis.sync.index import Index, Still
-from sis.sync.listing import (
+from sis.sync.rules import STAGE, parents_of
+from sis.sync.walk.index import Index, Still
+from sis.sync.walk.listing import (
     ROOT_PARENT,
     Listing,
     Row,
@@ -26,7 +27,6 @@ from sis.sync.listing import (
     row_of,
     unpacked,
 )
-from sis.sync.rules import STAGE, parents_of
 from sis.system.beneath import Beneath
 from sis.system.files import Xattrs
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sis.image.model import Entry
-from sis.sync.listing import INODE_BYTES, Listing, Row, fields_of, place_of, row_of, unpacked
-from sis.sync.look import GONE, Found, Suspect, look_closer
 from sis.sync.rules import STAGE
+from sis.sync.walk.listing import INODE_BYTES, Listing, Row, fields_of, place_of, row_of, unpacked
+from sis.sync.walk.look import GONE, Found, Suspect, look_closer
 from sis.system.beneath import Beneath
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sis.errors import Corrupt, SisError, Unreachable
 from sis.image.packs import decode
 from sis.image.tables import Location
-from sis.sync.source import ChunkSource
+from sis.sync.staging.source import ChunkSource
 
 GAP_BYTES = 48 << 10
 """Bytes that are read and thrown away rather than asked around with a request of their own."""

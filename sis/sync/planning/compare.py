@@ -10,12 +10,12 @@ from typing import Literal
 from sis.image.codec import show_path
 from sis.image.diff import action_of, what_differs
 from sis.image.model import Entry, Kind
-from sis.sync.index import Remembered
-from sis.sync.links import Links, decide_links
-from sis.sync.look import Found
 from sis.sync.model import Change, PolicyVerb
-from sis.sync.observe import Observed
+from sis.sync.planning.links import Links, decide_links
 from sis.sync.rules import Rules, parents_of
+from sis.sync.walk.index import Remembered
+from sis.sync.walk.look import Found
+from sis.sync.walk.observe import Observed
 
 Action = Literal["create", "update", "replace", "metadata", "remove", "keep"]
 

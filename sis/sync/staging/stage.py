@@ -14,16 +14,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sis.image.model import ANY_MTIME, HOLE, TYPE_OF_KIND, Entry, Kind
-from sis.sync import hands
-from sis.sync.flush import Flusher
-from sis.sync.hands import Done, Hands
-from sis.sync.listing import Row, row_of
-from sis.sync.look import is_zero, run_matches
-from sis.sync.making import Making, Makings, name_in, name_of, staged_name, tree_name
-from sis.sync.observe import Area, Observed
-from sis.sync.planned import NewFile, Part
+from sis.sync.planning.planned import NewFile, Part
+from sis.sync.planning.trees import NewTree
 from sis.sync.rules import STAGE
-from sis.sync.trees import NewTree
+from sis.sync.staging import hands
+from sis.sync.staging.flush import Flusher
+from sis.sync.staging.hands import Done, Hands
+from sis.sync.staging.making import Making, Makings, name_in, name_of, staged_name, tree_name
+from sis.sync.walk.listing import Row, row_of
+from sis.sync.walk.look import is_zero, run_matches
+from sis.sync.walk.observe import Area, Observed
 from sis.system.beneath import Beneath
 
 

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterable
 
-from sis.sync.observe import Area
+from sis.sync.walk.observe import Area
 from sis.system.beneath import Beneath
 
 FLUSHED_EVERY_BYTES = 32 << 20

@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from sis.image.delta import Placed
-from sis.sync import crew
-from sis.sync.deltas import DeltaUse, Made, together
 from sis.sync.desired import DesiredTree
 from sis.sync.faults import fault_of
-from sis.sync.fetch import Fetching, Range, coalesce, located
-from sis.sync.hands import Done, Hands
-from sis.sync.making import Making
-from sis.sync.planned import Plan
-from sis.sync.source import ChunkSource
-from sis.sync.stage import Stage
+from sis.sync.planning.planned import Plan
+from sis.sync.staging import crew
+from sis.sync.staging.deltas import DeltaUse, Made, together
+from sis.sync.staging.fetch import Fetching, Range, coalesce, located
+from sis.sync.staging.hands import Done, Hands
+from sis.sync.staging.making import Making
+from sis.sync.staging.source import ChunkSource
+from sis.sync.staging.stage import Stage
 
 MUCH_BYTES = 32 << 20
 MUCH_FILES = 2000

@@ -10,7 +10,7 @@ from blake3 import blake3
 
 from sis.image.codec import RUN_BYTES
 from sis.image.model import DIGEST_BYTES, HOLE, Entry
-from sis.sync.planned import NewFile, Part
+from sis.sync.planning.planned import NewFile, Part
 
 
 @dataclass(slots=True)

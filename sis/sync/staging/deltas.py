@@ -21,8 +21,8 @@ from sis.image.delta import Placed, split
 from sis.image.delta_read import Delta, decode_item, inflate_item
 from sis.image.model import Entry, Kind
 from sis.image.solid import Inflating
-from sis.sync.fetch import GAP_BYTES, RANGE_BYTES, Put
-from sis.sync.observe import Observed
+from sis.sync.staging.fetch import GAP_BYTES, RANGE_BYTES, Put
+from sis.sync.walk.observe import Observed
 from sis.system.beneath import Beneath
 
 MADE_BYTES = 16 << 20

@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 from sis.image.codec import RUN_BYTES
 from sis.image.model import ANY_MTIME, DIGEST_BYTES, Chunk, Entry
 from sis.sync.model import Change, Totals
-from sis.sync.observe import Area
-from sis.sync.trees import NewTree
+from sis.sync.planning.trees import NewTree
+from sis.sync.walk.observe import Area
 
 Verb = Literal["tree", "directory", "place", "link", "metadata", "remove", "mtime", "barrier"]
 

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from sis.image import chunk
 from sis.image.codec import RUN_BYTES
 from sis.image.model import DIGEST_BYTES, HOLE, Chunk, Entry, Kind
-from sis.sync.compare import Comparison, Difference
-from sis.sync.look import run_matches
-from sis.sync.observe import Observed
-from sis.sync.plan import files_to_make
-from sis.sync.planned import LocalContent, Source
+from sis.sync.planning.compare import Comparison, Difference
+from sis.sync.planning.plan import files_to_make
+from sis.sync.planning.planned import LocalContent, Source
+from sis.sync.walk.look import run_matches
+from sis.sync.walk.observe import Observed
 from sis.system.beneath import Beneath
 from sis.system.files import runs_of
 

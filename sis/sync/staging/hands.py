@@ -19,10 +19,10 @@ from blake3 import blake3
 
 from sis.image.codec import RUN_BYTES
 from sis.image.model import ANY_MTIME, HOLE, Entry
-from sis.sync.listing import Row, row_of
-from sis.sync.look import run_matches
-from sis.sync.making import Making, Makings, places
-from sis.sync.planned import Part, Source
+from sis.sync.planning.planned import Part, Source
+from sis.sync.staging.making import Making, Makings, places
+from sis.sync.walk.listing import Row, row_of
+from sis.sync.walk.look import run_matches
 from sis.system.beneath import Beneath, set_metadata_of
 
 COPIED_BY_KERNEL_BYTES_MIN = 1 << 20

@@ -1,0 +1,1 @@
+"""New files made ready beside the tree: copied, decoded, fetched, verified."""
