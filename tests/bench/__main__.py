@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ import msgspec
 
 from sis.errors import Refused, SisError
 from sis.system import locks, process
-from tests.bench import figures, limits, plot, scale, sizes, table, trees, works
+from tests.bench import disk, figures, limits, plot, scale, sizes, table, trees, works
 from tests.bench.figures import Figure, Run, TreeFacts
 from tests.bench.methods import chosen
 from tests.bench.methods.method import HTTP_PORT, Method, Scene
@@ -54,7 +55,11 @@ def _compared(size: sizes.Size, methods: Sequence[type[Method]], folder: Path) -
     if again or before is None:
         shutil.rmtree(scratch, ignore_errors=True)
     scene = _scene(size, made, scratch, folder / "kept")
-    with scene.wire as wire, wire.serving(_nginx(scratch), HTTP_PORT):
+    with (
+        disk.mounted(folder / "nodes.img", scene.nodes),
+        scene.wire as wire,
+        wire.serving(_nginx(scratch), HTTP_PORT),
+    ):
         run = before or _describe(size, scene, folder)
         done = frozenset((figure.work, figure.method) for figure in run.figures)
         if done:
@@ -116,7 +121,6 @@ def _under_way(scratch: Path) -> Run | None:
     with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):
         run = figures.read(scratch / _UNDER_WAY)
         if run.versions == limits.versions():
-            shutil.rmtree(scratch / "nodes", ignore_errors=True)
             return run
     return None
 
@@ -126,7 +130,9 @@ def _scene(size: sizes.Size, made: trees.Trees, scratch: Path, kept: Path) -> Sc
         (scratch / name).mkdir(parents=True, exist_ok=True)
     basis = {version: trees.digest(made.path(version)) for version in ("v1", "v2")} | limits.machine(scratch)
     del basis["load before"]
-    return Scene(size, made, Wire(scratch / "logs"), scratch / "head", scratch / "nodes", kept, basis)
+    nodes = scratch / "nodes"
+    release = functools.partial(disk.trim, nodes)
+    return Scene(size, made, Wire(scratch / "logs"), scratch / "head", nodes, kept, basis, release)
 
 
 def _describe(size: sizes.Size, scene: Scene, folder: Path) -> Run:
@@ -135,7 +141,7 @@ def _describe(size: sizes.Size, scene: Scene, folder: Path) -> Run:
     return Run(
         size=size.name,
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        machine=limits.machine(folder),
+        machine=limits.machine(folder) | {"nodes": disk.KIND},
         versions=limits.versions(),
         tree=TreeFacts(entries=facts.entries, content_bytes=facts.content_bytes, changed_bytes=facts.changed_bytes),
         limits=limits.measure(scene.wire, scene.nodes, scene.trees.path("v2"), size.probe_bytes),

@@ -12,7 +12,9 @@ from sis.system import files
 
 WORKS = {
     "cold": "an empty directory becomes v2",
+    "cold-gigabit": "the same over a wire of 1 Gbit/s",
     "upgrade": "v1 becomes v2, the node is clean",
+    "upgrade-gigabit": "the same over a wire of 1 Gbit/s",
     "packed": "v1 becomes v2, both with the initramfs compressed as packaged",
     "drifted": "v1 becomes v2, some files of the node have drifted",
     "nochange": "v2 is v2 already",
@@ -25,6 +27,9 @@ WORKS = {
     "newcomers": "on the head, afterwards and in the background: all of v2 as one file for new nodes",
 }
 """Every work and what it is, in the order of the tables."""
+
+GIGABIT = {"cold-gigabit": "cold", "upgrade-gigabit": "upgrade"}
+"""Works that are another one over a slower wire."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from tests.bench.figures import Figure, Run
+from tests.bench.figures import GIGABIT, Figure, Run
+from tests.bench.wire import GIGABIT_BYTES
 
 Measure = Literal["wire", "wall", "wall until on disk", "head CPU", "memory"]
 
@@ -46,7 +47,7 @@ class Verdict:
     met: bool | None
 
 
-_NODE_WORKS = ("cold", "nochange", "verify", "edits", "upgrade", "drifted", "packed", "together")
+_NODE_WORKS = ("cold", "nochange", "verify", "edits", "upgrade", "drifted", "packed", "together", *GIGABIT)
 
 GOALS = (
     Goal(("nochange",), "wire", 5_000),
@@ -64,6 +65,8 @@ GOALS = (
     Goal(("cold",), "wire", 0.75, ("rsync-z",)),
     Goal(("cold",), "wall", 0.65, ("rsync", "ostree")),
     Goal(("cold",), "wall until on disk", 0.65, ("rsync", "ostree")),
+    Goal(("cold-gigabit",), "wall", 0.65, ("rsync", "rsync-z", "ostree")),
+    Goal(("upgrade-gigabit",), "wall", 0.60, ("rsync", "rsync-z", "ostree", "ostree-delta")),
     Goal(("together",), "wall", 0.60, ("rsync",)),
     Goal(("together",), "wall until on disk", 0.60, ("rsync",)),
     Goal(("together",), "head CPU", 0.02, ("rsync",)),
@@ -107,10 +110,11 @@ def limit_s(run: Run, figure: Figure) -> tuple[float, str] | None:
     new |= {"drifted": run.tree.changed_bytes, "together": run.tree.changed_bytes * figure.nodes}
     if figure.work not in _NODE_WORKS:
         return None
-    hashed = run.tree.content_bytes if figure.work == "verify" else new.get(figure.work, 0)
+    work = GIGABIT.get(figure.work, figure.work)
+    hashed = run.tree.content_bytes if work == "verify" else new.get(work, 0)
     return max(
-        (new.get(figure.work, 0) / run.limits.disk_write, "disk"),
-        (figure.down_bytes / run.limits.wire, "wire"),
+        (new.get(work, 0) / run.limits.disk_write, "disk"),
+        (figure.down_bytes / (GIGABIT_BYTES if work != figure.work else run.limits.wire), "wire"),
         (hashed / run.limits.blake3, "hash"),
-        (run.limits.walk_s * figure.nodes if figure.work != "cold" else 0.0, "walk"),
+        (run.limits.walk_s * figure.nodes if work != "cold" else 0.0, "walk"),
     )

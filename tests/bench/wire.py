@@ -23,6 +23,9 @@ HEAD = "10.77.9.1"
 NODE = "10.77.9.2"
 DEADLINE_S = 3600.0
 _INTERFACE = "wire0"
+GIGABIT_BYTES = 125_000_000
+"""What a wire of 1 Gbit/s carries in a second."""
+
 _IDLE_CPU_S = 0.015
 """Processor time a second of a head that only waits is below this."""
 
@@ -63,6 +66,19 @@ class Wire:
             self._wait_for(port, program, output)
             self._wait_until_idle()
             yield
+
+    @contextlib.contextmanager
+    def slowed(self, bytes_per_s: int) -> Iterator[None]:
+        """No more than this goes through the wire in a second, either way, while the block runs."""
+        shape = ["root", "tbf", "rate", f"{bytes_per_s * 8}bit", "burst", "1mb", "latency", "50ms"]
+        ends = (self.head, self.node)
+        try:
+            for end in ends:
+                process.run(["tc", "-n", end, "qdisc", "replace", "dev", _INTERFACE, *shape])
+            yield
+        finally:
+            for end in ends:
+                process.run(["tc", "-n", end, "qdisc", "delete", "dev", _INTERFACE, "root"], check=False)
 
     def measure(self, *commands: process.Argv, on: str = "node") -> Measured:
         """What these commands, one after the other, take on the `node` or on the `head`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 from typing import NamedTuple
@@ -9,18 +10,21 @@ from typing import NamedTuple
 from sis.errors import SisError
 from sis.system import process
 from tests.bench import trees
-from tests.bench.figures import Figure, Measured, figure
+from tests.bench.figures import GIGABIT, Figure, Measured, figure
 from tests.bench.methods.method import Method, Node
+from tests.bench.wire import GIGABIT_BYTES
 
 _QUICK_REPEATS = 3
 """Times that `nochange` and `verify` run, which leave the node as it is; the median of each column counts."""
 
-_ENOUGH_S = {"nochange": 5.0, "verify": 5.0, "edits": 10.0, "cold": 20.0, "upgrade": 20.0}
+_ENOUGH_S = {"nochange": 5.0, "verify": 5.0, "edits": 10.0, "cold": 20.0, "upgrade": 20.0} | dict.fromkeys(
+    GIGABIT, 12.0
+)
 """The works that are repeated, and the seconds in all after which a method has run often enough."""
 
 _ORDER = (
-    *("commit", "recommit", "publish", "newcomers", "cold", "nochange", "verify", "edits"),
-    *("upgrade", "drifted", "packed", "together"),
+    *("commit", "recommit", "publish", "newcomers", "cold-gigabit", "cold", "nochange", "verify", "edits"),
+    *("upgrade", "upgrade-gigabit", "drifted", "packed", "together"),
 )
 """What begins from where the work before left its node comes after it."""
 
@@ -49,7 +53,9 @@ def schedule(methods: Sequence[Method], done: Done, *, packed: bool) -> Iterator
         for work in _ORDER:
             if work == "packed" and not packed:
                 continue
-            if chosen := tuple(it for it in turn if work in it.works and (work, it.name) not in done):
+            if chosen := tuple(
+                it for it in turn if GIGABIT.get(work, work) in it.works and (work, it.name) not in done
+            ):
                 yield Step(work, chosen)
 
 
@@ -63,6 +69,7 @@ def run(methods: Sequence[Method], done: Done, say: Say) -> Iterator[Figure]:
             yield from _in_turn(work, [courses[method.name] for method in able])
             for course in courses.values():
                 course.leave_if_done(work)
+            methods[0].scene.release()
     finally:
         for course in courses.values():
             course.node.remove()
@@ -119,7 +126,8 @@ class _Course:
                 self._publish("p1", "p2")
             else:
                 self._publish("v1", "v2", *(["v3"] if work == "edits" else []))
-            with self._method.serving():
+            slowed = self._wire.slowed(GIGABIT_BYTES) if work in GIGABIT else contextlib.nullcontext()
+            with self._method.serving(), slowed:
                 return self._on_node(work)
         except SisError as error:
             said = " / ".join((error.message, *error.details[-3:]))
@@ -144,7 +152,7 @@ class _Course:
             self._method.published(version)
 
     def _on_node(self, work: str) -> Figure:
-        match work:
+        match GIGABIT.get(work, work):
             case "cold":
                 self.node.remove()
                 self._method.begin(self.node)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import counters
+from sis.system import process
+from tests.bench import counters, disk
 from tests.bench.wire import HEAD, Wire
 
 _PORT = 8099
@@ -26,6 +27,8 @@ def test_both_sides_are_counted_and_nothing_stays(tmp_path: Path) -> None:
         worked = wire.measure([sys.executable, "-c", _BUSY], on="head")
         failed = wire.measure(["sh", "-c", "echo no such luck; exit 3"], ["true"])
         assert wire.speed(1_000_000) > 1_000_000
+        with wire.slowed(10_000_000):
+            assert wire.speed(5_000_000) < 20_000_000
     assert fetched.fault == ""
     assert 3_000_000 < fetched.down_bytes < 3_300_000
     assert fetched.up_bytes < 100_000
@@ -39,3 +42,18 @@ def test_both_sides_are_counted_and_nothing_stays(tmp_path: Path) -> None:
     if kind := counters.kind_of_groups():
         base = Path("/sys/fs/cgroup", "cpuacct" if kind == "v1" else "")
         assert not (base / wire.head).exists()
+
+
+@pytest.mark.root
+def test_nodes_have_a_disk_with_a_journal_and_nothing_stays(tmp_path: Path) -> None:
+    image, folder = tmp_path / "nodes.img", tmp_path / "nodes"
+    with disk.mounted(image, folder):
+        assert folder.is_mount()
+        (folder / "file").write_bytes(bytes(1 << 20))
+        (folder / "file").unlink()
+        disk.trim(folder)
+        features = process.run(["dumpe2fs", "-h", str(image)]).stdout
+    assert "has_journal" in features
+    assert not folder.is_mount()
+    assert not image.exists()
+    assert str(image) not in process.run(["losetup", "--list", "--noheadings"]).stdout

@@ -39,6 +39,8 @@ class Scene:
     nodes: Path
     kept: Path
     basis: dict[str, str] = field(default_factory=dict)
+    release: Callable[[], None] = lambda: None
+    """Room that nodes which are gone took is given back."""
 
 
 @dataclass(frozen=True)
