@@ -29,9 +29,10 @@ GIGABIT_BYTES = 125_000_000
 _IDLE_CPU_S = 0.015
 """Processor time a second of a head that only waits is below this."""
 
-_QUIET_DISK_ACTS = 50
+_QUIET_DISK_ACTS = 15
+_QUIET_DISK_INTERVAL_S = 0.3
 _QUIET_DISK_WITHIN_S = 60.0
-"""A disk is quiet that reads, writes and discards less often than this in a second; it is waited for this long."""
+"""A disk is quiet that reads, writes and discards less often than this in its interval; it is waited for this long."""
 
 
 class Wire:
@@ -228,7 +229,7 @@ def _wait_for_a_quiet_disk() -> None:
     deadline = time.monotonic() + _QUIET_DISK_WITHIN_S
     before = _disk_acts()
     while time.monotonic() < deadline:
-        time.sleep(1.0)
+        time.sleep(_QUIET_DISK_INTERVAL_S)
         now = _disk_acts()
         if now - before < _QUIET_DISK_ACTS:
             return

@@ -43,7 +43,7 @@ class Step(NamedTuple):
     methods: tuple[Method, ...]
 
 
-def schedule(methods: Sequence[Method], done: Done, *, packed: bool) -> Iterator[Step]:
+def schedule(methods: Sequence[Method], done: Done, *, packed: bool, left_out: Sequence[str] = ()) -> Iterator[Step]:
     """What is left to do: work by work, so that noise hits all methods alike; the dear ones in the end.
 
     `packed`: whether there are trees with a compressed initramfs.
@@ -51,7 +51,7 @@ def schedule(methods: Sequence[Method], done: Done, *, packed: bool) -> Iterator
     left_for_the_end = [method for method in methods if method.is_dear]
     for turn in ([method for method in methods if method not in left_for_the_end], left_for_the_end):
         for work in _ORDER:
-            if work == "packed" and not packed:
+            if work in left_out or (work == "packed" and not packed):
                 continue
             if chosen := tuple(
                 it for it in turn if GIGABIT.get(work, work) in it.works and (work, it.name) not in done
@@ -64,7 +64,8 @@ def run(methods: Sequence[Method], done: Done, say: Say) -> Iterator[Figure]:
     courses = {method.name: _Course(method) for method in methods}
     try:
         packed = bool(methods) and methods[0].scene.trees.path("p1").is_dir()
-        for work, able in schedule(methods, done, packed=packed):
+        left_out = methods[0].scene.size.left_out if methods else ()
+        for work, able in schedule(methods, done, packed=packed, left_out=left_out):
             say(work)
             yield from _in_turn(work, [courses[method.name] for method in able])
             for course in courses.values():
