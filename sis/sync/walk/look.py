@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ _EFFORT_BYTES = 128 << 10
 READ_BYTES = 1 << 20
 """What is read at once."""
 
+_RUN = struct.Struct(f"<{DIGEST_BYTES}sQ")
 _ZEROS = bytes(1 << 16)
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -146,27 +148,20 @@ class Member:
 
     def is_equal(self, want: Entry, *, mtime: bool = True) -> bool:
         """Whether all of it is as an entry says, but for hard links; and for its time without `mtime`."""
-        if want.kind is not Kind.FILE:
-            is_same = self._has_fields_of(want, mtime) and self._xattrs() == want.xattrs
-            return is_same and (self._target(want.kind), self._rdev(want.kind)) == (want.target, want.rdev)
-        if not stat.S_ISREG(self.status.st_mode) or self.status.st_size != want.size:
-            return False
-        handle = self._open()
-        try:
-            self.status = os.fstat(handle)
-            if not self._has_fields_of(want, mtime) or self.status.st_size != want.size:
-                return False
-            return read_xattrs(handle) == want.xattrs and content_matches(handle, want, self._buffer)
-        finally:
-            os.close(handle)
-
-    def _has_fields_of(self, want: Entry, mtime: bool) -> bool:
         status = self.status
+        if want.kind is Kind.FILE:
+            if not stat.S_ISREG(status.st_mode) or status.st_size != want.size:
+                return False
+            opened = equal_file(self._directory, self._name, want, self._buffer)
+            self.status = opened or status
+            return opened is not None
         return (
             status.st_mode == TYPE_OF_KIND[want.kind] | want.mode
             and (not mtime or want.mtime_ns in (status.st_mtime_ns, ANY_MTIME))
             and status.st_uid == want.uid
             and status.st_gid == want.gid
+            and self._xattrs() == want.xattrs
+            and (self._target(want.kind), self._rdev(want.kind)) == (want.target, want.rdev)
         )
 
     def found(self, known: list[Entry]) -> Found:
@@ -229,17 +224,38 @@ class Member:
         return b""
 
 
+def equal_file(directory: int, name: bytes, want: Entry, buffer: memoryview) -> os.stat_result | None:
+    """What fstat tells of the file of this name in an open directory, if all of it is as `want` says, links aside."""
+    handle = os.open(name, _OPEN, dir_fd=directory)
+    try:
+        status = os.fstat(handle)
+        is_equal = (
+            status.st_size == want.size
+            and status.st_mode == stat.S_IFREG | want.mode
+            and want.mtime_ns in (status.st_mtime_ns, ANY_MTIME)
+            and status.st_uid == want.uid
+            and status.st_gid == want.gid
+            and read_xattrs(handle) == want.xattrs
+            and content_matches(handle, want, buffer)
+        )
+        return status if is_equal else None
+    finally:
+        os.close(handle)
+
+
 def content_matches(handle: int, entry: Entry, buffer: memoryview) -> bool:
     """Whether the open file's bytes are those of `entry`, by the digest of each run. The size must be right already.
 
     As many runs as fit are read into `buffer` at once.
     """
     runs = entry.chunks
+    if len(runs) == RUN_BYTES and entry.size <= len(buffer) and not runs.startswith(HOLE):
+        got = os.preadv(handle, [buffer], 0)
+        if got == entry.size:
+            return runs.startswith(blake3(buffer[:got]).digest())
     at = start = filled = 0
     """Of the file: where the next run is, and what of it is in the buffer."""
-    for number in range(0, len(runs), RUN_BYTES):
-        digest = runs[number : number + DIGEST_BYTES]
-        size = int.from_bytes(runs[number + DIGEST_BYTES : number + RUN_BYTES], "little")
+    for digest, size in _RUN.iter_unpack(runs):
         if digest == HOLE:
             if not is_zero(handle, at, size):
                 return False

@@ -7,17 +7,16 @@ tree itself. As `still`, this answers "yes" or "I do not know".
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
-from sis.image.model import Entry
+from sis.image.model import Entry, Kind
 from sis.sync.forked import in_two, is_worth_it
 from sis.sync.rules import parents_of
-from sis.sync.walk.listing import ROOT_PARENT, ListedRows, listing_of, path_of, place_of
-from sis.sync.walk.look import READ_BYTES, Member
-from sis.sync.walk.still import Known, is_harmless, members_of, surroundings_are_known
+from sis.sync.walk.listing import ROOT_PARENT, ListedRows, joined, packed, place_of, row_of
+from sis.sync.walk.look import READ_BYTES, Member, equal_file
+from sis.sync.walk.still import Known, is_harmless, surroundings_are_known
 from sis.system.beneath import Beneath
 
 
@@ -74,34 +73,76 @@ def _look_at_all(tree: Beneath, wanted: Mapping[bytes, Entry], known: Known) -> 
 
 
 def _look_into(tree: Beneath, wanted: Mapping[bytes, Entry], known: Known, directories: Iterable[bytes]) -> _Seen:
-    buffer = memoryview(bytearray(READ_BYTES))
     seen = _Seen(True, [], [], 0)
-    restless, aside = known.still.restless, known.still.aside
+    look = _Look(wanted, known, seen)
     for directory in directories:
-        handle = os.dup(tree.root) if directory == ROOT_PARENT else tree.open_directory(directory)
-        try:
-            if directory == ROOT_PARENT:
-                members = [(b".", os.fstat(handle))]
-            else:
-                members = members_of(handle, aside.get(directory))
-            is_as_remembered = listing_of(members) == known.listings[directory]
-            if not is_as_remembered:
-                seen.changed.append(directory)
-            for name, status in members:
-                path = path_of(directory, name)
-                want = wanted.get(path)
-                if want is None and not is_as_remembered:
-                    continue
-                member = Member(handle, name, path, status, buffer)
-                if want is None or not member.is_equal(want, mtime=path not in restless):
-                    seen.is_equal = False
-                    return seen
-                seen.entries += 1
-                if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
-                    seen.several.append((status.st_ino, status.st_dev, path))
-        finally:
-            os.close(handle)
+        if directory == ROOT_PARENT:
+            is_equal = look.at_root(tree.root)
+        else:
+            handle = tree.open_directory(directory)
+            try:
+                is_equal = look.into(handle, directory)
+            finally:
+                os.close(handle)
+        if not is_equal:
+            seen.is_equal = False
+            break
     return seen
+
+
+class _Look:
+    """Looks into one directory after another, and notes what is `seen`. False is told of one with a difference."""
+
+    def __init__(self, wanted: Mapping[bytes, Entry], known: Known, seen: _Seen) -> None:
+        self._wanted = wanted
+        self._known = known
+        self._seen = seen
+        self._buffer = memoryview(bytearray(READ_BYTES))
+
+    def at_root(self, root: int) -> bool:
+        status, want = os.fstat(root), self._wanted.get(b".")
+        if want is None or not self._is_equal(root, b".", want, status):
+            return False
+        self._seen.entries += 1
+        if joined([packed(b".", row_of(status))]) != self._known.listings[ROOT_PARENT]:
+            self._seen.changed.append(ROOT_PARENT)
+        return True
+
+    def into(self, handle: int, directory: bytes) -> bool:
+        wanted, buffer, several = self._wanted, self._buffer, self._seen.several
+        aside = self._known.still.aside.get(directory) or {}
+        prefix = b"" if directory == b"." else directory + b"/"
+        found: list[bytes] = []
+        strangers = 0
+        with os.scandir(handle) as members:
+            for member in members:
+                name = member.name.encode("utf-8", "surrogateescape")
+                if name in aside and aside[name] is member.is_dir(follow_symlinks=False):
+                    continue
+                path = prefix + name
+                want = wanted.get(path)
+                if want is not None and want.kind is Kind.FILE and member.is_file(follow_symlinks=False):
+                    status = equal_file(handle, name, want, buffer)
+                    if status is None:
+                        return False
+                else:
+                    status = member.stat(follow_symlinks=False)
+                    if want is None:
+                        strangers += 1
+                    elif not self._is_equal(handle, path, want, status):
+                        return False
+                found.append(packed(name, row_of(status)))
+                if status.st_nlink > 1 and want is not None and want.kind is not Kind.DIR:
+                    several.append((status.st_ino, status.st_dev, path))
+        self._seen.entries += len(found) - strangers
+        if joined(found) == self._known.listings[directory]:
+            return not strangers
+        self._seen.changed.append(directory)
+        return True
+
+    def _is_equal(self, directory: int, path: bytes, want: Entry, status: os.stat_result) -> bool:
+        member = Member(directory, place_of(path)[1], path, status, self._buffer)
+        return member.is_equal(want, mtime=path not in self._known.still.restless)
 
 
 def _are_accounted_for(wanted: Mapping[bytes, Entry], known: Known, is_ignored: Callable[[bytes], bool]) -> bool:
