@@ -12,7 +12,7 @@ from sis.cli.context import Context
 from sis.cli.nodesets import shown, takes_nodes
 from sis.cli.output import emit_one, printable
 from sis.cli.shown import confirm, counted
-from sis.errors import SisError, UsageFault
+from sis.errors import NotFound, SisError, UsageFault
 
 _WRITTEN = ("csv", "json", "yaml", "ansible", "slurm", "genders", "clustershell", "prometheus", "c3.conf")
 _READ = ("csv", "json", "genders", "c3.conf", "machines", "cluster.xml")
@@ -39,7 +39,12 @@ def export(context: Context, nodeset: str | None, where: tuple[str, ...], form: 
     from sis.system.files import atomic_write
 
     with context.open_inventory() as opened:
-        text = forms.write(opened, shown(opened, nodeset, where), form)
+        try:
+            text = forms.write(opened, shown(opened, nodeset, where), form)
+        except NotFound as error:
+            if nodeset in _WRITTEN:
+                error.hint = f"a form is named by an option: --format {nodeset}"
+            raise
     if to is None:
         sys.stdout.write(text)
         return

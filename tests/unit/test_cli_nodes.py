@@ -128,6 +128,7 @@ def test_add_list_show(admin: Admin) -> None:
         ("node delete n001", 2, "sis: Delete 1 node: n001? Not asked: this is no terminal\nhint: say --yes to go on\n"),
         ("deploy n003", 1, "sis: no such node: n003\n"),
         ("sync n003", 1, "sis: no such node: n003\n"),
+        ("inventory export csv", 1, "sis: no such node: csv\nhint: a form is named by an option: --format csv\n"),
         ("head run --dhcp", 2, "sis: --dhcp needs --interface\n"),
         ("head run --listen nowhere", 2, "sis: not an address and port: nowhere\n"),
         ("head run --interface sisnone0", 1, "sis: no such interface: sisnone0\n"),
