@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import resource
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from sis.sync.model import Observer, Outcome, Totals
 from sis.sync.near import survey_near
 from sis.sync.planning.compare import compare
 from sis.sync.planning.locate import locate
-from sis.sync.planning.plan import make_plan
+from sis.sync.planning.plan import files_to_make, make_plan, needed_by
 from sis.sync.planning.planned import LocalContent, Plan
 from sis.sync.remember import Survey, remember, remember_what_was_verified
 from sis.sync.rules import Conditions, Rules
@@ -51,7 +50,7 @@ def look(
     remember_what_was_verified(task.want, task.survey)
     if source is not None and task.survey.comparison.in_sync:
         source.settle(given.state)
-    return _told(plan, task, source)
+    return _told(plan, task, source, _expected(plan, task))
 
 
 def make_equal(
@@ -80,11 +79,11 @@ def make_equal(
             stage.discard()
             remember_what_was_verified(want, survey)
             source.settle(given.state)
-            return _told(plan, task, source)
+            return _told(plan, task, source, _expected(plan, task))
         fetched = make_ready(stage, plan, want, source, task.by_delta)
-        totals = _final_totals(plan, stage, fetched, task.by_delta)
+        totals = _final_totals(plan, task, stage, fetched)
         if only_stage:
-            return msgspec.structs.replace(_told(plan, task, source), totals=totals)
+            return _told(plan, task, source, totals)
         index.intend(given.state, (want.entries[path] for path in survey.comparison.node_paths))
         with explained("putting the new files in place"):
             applied = apply(tree, plan, stage, survey.observed.areas)
@@ -94,7 +93,7 @@ def make_equal(
         with explained("looking at what was placed"):
             changed_meanwhile = remember(tree, want, survey, applied)
     source.settle(given.state)
-    return _done(_told(plan, task, source), survey, totals, (*changed_meanwhile, *applied.not_empty))
+    return _done(_told(plan, task, source, totals), survey, (*changed_meanwhile, *applied.not_empty))
 
 
 @dataclass(frozen=True)
@@ -150,22 +149,31 @@ def _survey(
 def _plan(tree: Beneath, task: _Task, source: ChunkSource | None) -> Plan:
     want, survey, by_delta = task.want, task.survey, task.by_delta
     comparison = survey.comparison
-    local = locate(tree, survey.observed, comparison, want.blobs) if source and comparison.to_do else _NOWHERE
+    making = files_to_make(comparison)
+    needed = needed_by(making, want.blobs)
+    local = locate(tree, survey.observed, comparison, making, needed.digests) if source else _NOWHERE
     stored_bytes = by_delta.cost if by_delta else source.stored_bytes if source else _unknown
-    plan = make_plan(want.entries, survey.observed, comparison, survey.rules, local, want.blobs, stored_bytes)
-    totals = plan.totals
-    if survey.amended is not None:
-        totals = msgspec.structs.replace(totals, entries=survey.amended.entries)
-    if by_delta is not None:
-        delta_bytes, chunk_bytes = by_delta.estimate(plan.to_fetch)
-        totals = msgspec.structs.replace(totals, bytes_fetched=delta_bytes + chunk_bytes, bytes_delta=delta_bytes)
-    return dataclasses.replace(plan, totals=totals)
+    return make_plan(want.entries, survey.observed, comparison, survey.rules, making, needed, local, stored_bytes)
+
+
+def _expected(plan: Plan, task: _Task) -> Totals:
+    """The totals of a run that changes nothing: what another would come to."""
+    totals = _of_the_whole(plan.totals, task)
+    if task.by_delta is None:
+        return totals
+    delta_bytes, chunk_bytes = task.by_delta.estimate(plan.to_fetch)
+    return msgspec.structs.replace(totals, bytes_fetched=delta_bytes + chunk_bytes, bytes_delta=delta_bytes)
+
+
+def _of_the_whole(totals: Totals, task: _Task) -> Totals:
+    amended = task.survey.amended
+    return totals if amended is None else msgspec.structs.replace(totals, entries=amended.entries)
 
 
 def _progress(plan: Plan, observer: Observer | None) -> Callable[[int], None]:
     if observer is None:
         return lambda _: None
-    done, total = 0, plan.totals.bytes_written
+    done, total = 0, plan.bytes_written
 
     def moved(size: int) -> None:
         nonlocal done
@@ -175,11 +183,11 @@ def _progress(plan: Plan, observer: Observer | None) -> Callable[[int], None]:
     return moved
 
 
-def _final_totals(plan: Plan, stage: Stage, fetched: int, by_delta: DeltaUse | None) -> Totals:
+def _final_totals(plan: Plan, task: _Task, stage: Stage, fetched: int) -> Totals:
     counts = stage.counts
-    delta_bytes = by_delta.bytes_fetched if by_delta else 0
+    delta_bytes = task.by_delta.bytes_fetched if task.by_delta else 0
     return msgspec.structs.replace(
-        plan.totals,
+        _of_the_whole(plan.counts, task),
         bytes_fetched=fetched + delta_bytes,
         bytes_delta=delta_bytes,
         bytes_local=counts.local + counts.resumed,
@@ -187,13 +195,13 @@ def _final_totals(plan: Plan, stage: Stage, fetched: int, by_delta: DeltaUse | N
     )
 
 
-def _told(plan: Plan, task: _Task, source: ChunkSource | None) -> Outcome:
+def _told(plan: Plan, task: _Task, source: ChunkSource | None, totals: Totals) -> Outcome:
     survey = task.survey
     of_source = source.notices if source and plan.to_fetch else ()
     of_delta = task.by_delta.notices() if task.by_delta else ()
     return Outcome(
         changes=plan.changes,
-        totals=plan.totals,
+        totals=totals,
         in_sync=survey.comparison.in_sync,
         boot_changed=plan.boot_changed,
         reboot_needed=survey.given.live and plan.reboot_worthy,
@@ -201,11 +209,11 @@ def _told(plan: Plan, task: _Task, source: ChunkSource | None) -> Outcome:
     )
 
 
-def _done(told: Outcome, survey: Survey, totals: Totals, changed_meanwhile: tuple[bytes, ...]) -> Outcome:
+def _done(told: Outcome, survey: Survey, changed_meanwhile: tuple[bytes, ...]) -> Outcome:
     notices = [f"{show_path(path)} was changed by someone else meanwhile: run it again" for path in changed_meanwhile]
     unmended = any(difference.action == "keep" for difference in survey.comparison.told)
     return msgspec.structs.replace(
-        told, totals=totals, in_sync=not changed_meanwhile and not unmended, notices=(*told.notices, *notices)
+        told, in_sync=not changed_meanwhile and not unmended, notices=(*told.notices, *notices)
     )
 
 

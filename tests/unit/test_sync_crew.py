@@ -15,25 +15,72 @@ from sis.errors import Corrupt, NoSpace, SisError
 from sis.sync.staging import crew
 
 
-def done(
-    do: Callable[[int], int], tasks: int = 50, *, is_much: bool = True, begun: Callable[[], None] = lambda: None
-) -> list[int]:
-    """What comes of the tasks, sorted."""
-
+@contextlib.contextmanager
+def doing(do: Callable[[int], int], portions: Iterator[int], *, is_much: bool = True) -> Iterator[Iterator[int]]:
     @contextlib.contextmanager
     def worker() -> Iterator[Callable[[int], int]]:
         yield do
 
-    with contextlib.closing(crew.results(int, tasks, worker, is_much=is_much, begun=begun)) as results:
+    with contextlib.closing(crew.results(int, portions, worker, is_much=is_much)) as results:
+        yield results
+
+
+def done(do: Callable[[int], int], *portions: int, is_much: bool = True) -> list[int]:
+    """What comes of the tasks, sorted. `portions`: how many there are by each step."""
+    with doing(do, iter(portions or (50,)), is_much=is_much) as results:
         return sorted(results)
 
 
 @pytest.mark.parametrize("is_much", [True, False])
-@pytest.mark.parametrize("tasks", [0, 1, 2, 5000])
-def test_every_task_is_done_once(is_much: bool, tasks: int) -> None:
-    begun: list[bool] = []
-    assert done(lambda number: number, tasks, is_much=is_much, begun=lambda: begun.append(True)) == list(range(tasks))
-    assert begun == [True]
+@pytest.mark.parametrize("portions", [(0,), (1,), (2,), (5000,), (0, 1), (1, 1, 3, 3, 40, 2000), (10, 20, 5000, 5001)])
+def test_every_task_is_done_once(is_much: bool, portions: tuple[int, ...]) -> None:
+    assert done(lambda number: number, *portions, is_much=is_much) == list(range(portions[-1]))
+
+
+def test_more_is_prepared_while_work_is_under_way() -> None:
+    """The first task waits for what is prepared after it."""
+    reader, writer = os.pipe()
+
+    def portions() -> Iterator[int]:
+        yield 1
+        os.write(writer, b"!")
+        yield 2
+
+    def do(number: int) -> int:
+        return number or len(os.read(reader, 1))
+
+    with doing(do, portions()) as results:
+        assert sorted(results) == [1, 1]
+    os.close(reader)
+    os.close(writer)
+
+
+def test_who_has_nothing_to_add_is_asked_again_when_something_is_done() -> None:
+    came: list[int] = []
+
+    def portions() -> Iterator[int]:
+        yield 3
+        while len(came) < 3:
+            before = len(came)
+            yield 3
+            assert len(came) > before
+        yield 5
+
+    with doing(lambda number: number, portions()) as results:
+        came.extend(results)
+    assert sorted(came) == [0, 1, 2, 3, 4]
+
+
+def test_what_is_prepared_later_is_known_to_those_who_do_it() -> None:
+    known: list[str] = []
+
+    def portions() -> Iterator[int]:
+        for portion in range(1, 6):
+            known.extend("x" * (portion * 100 - len(known)))
+            yield portion * 100
+
+    with doing(lambda number: len(known[number]), portions()) as results:
+        assert list(results) == [1] * 500
 
 
 def test_much_is_done_by_other_processes_unless_there_are_threads() -> None:
@@ -83,13 +130,25 @@ def test_a_process_that_is_killed_is_missed() -> None:
         done(do)
 
 
+@pytest.mark.parametrize("is_much", [True, False])
+def test_what_goes_wrong_in_preparing_breaks_off_the_work(is_much: bool) -> None:
+    def portions() -> Iterator[int]:
+        yield 30
+        raise NoSpace("full")
+
+    before = _children()
+    with pytest.raises(NoSpace, match="full"), doing(lambda number: number, portions(), is_much=is_much) as results:
+        list(results)
+    assert _children() == before
+
+
 def test_nobody_is_left_when_it_is_broken_off() -> None:
     @contextlib.contextmanager
     def worker() -> Iterator[Callable[[int], int]]:
         yield lambda number: number
 
     before = _children()
-    results = crew.results(int, 4000, worker, is_much=True, begun=lambda: None)
+    results = crew.results(int, iter((2000, 4000)), worker, is_much=True)
     next(results)
     results.close()
     assert _children() == before

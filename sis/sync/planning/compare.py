@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from sis.image.codec import show_path
 from sis.image.diff import action_of, what_differs
 from sis.image.model import Entry, Kind
@@ -29,8 +31,7 @@ _KERNEL = re.compile(
 _IMAGE_OF_KERNEL = re.compile(rb"boot/vmlinu[xz]-([^/]+)")
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(msgspec.Struct, frozen=True, gc=False):
     """One path that is not as desired. `want` is None for what must go, `found` for what is missing."""
 
     path: bytes

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence, Set
 
 from sis.image import chunk
 from sis.image.codec import RUN_BYTES
-from sis.image.model import DIGEST_BYTES, HOLE, Chunk, Entry, Kind
+from sis.image.model import DIGEST_BYTES, Entry, Kind
 from sis.sync.planning.compare import Comparison, Difference
-from sis.sync.planning.plan import files_to_make
 from sis.sync.planning.planned import LocalContent, Source
 from sis.sync.walk.look import run_matches
 from sis.sync.walk.observe import Observed
@@ -20,11 +19,10 @@ from sis.system.files import runs_of
 _UNREADABLE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EIO, errno.EACCES)
 
 
-def locate(tree: Beneath, observed: Observed, comparison: Comparison, blobs: Iterable[bytes]) -> LocalContent:
-    """Where on this node the chunks of the files to be made are. Reads the drifted files; changes nothing."""
-    making = files_to_make(comparison)
-    needed = {piece.digest for difference in making for piece in _chunks(difference.want)}
-    needed -= {HOLE, *blobs}
+def locate(
+    tree: Beneath, observed: Observed, comparison: Comparison, making: Sequence[Difference], needed: Set[bytes]
+) -> LocalContent:
+    """Where on this node the chunks `needed` for the files to be made are. Reads the drifted files; changes nothing."""
     if not needed:
         return LocalContent({}, {})
     anywhere = _in_verified_files(observed, needed)
@@ -34,9 +32,13 @@ def locate(tree: Beneath, observed: Observed, comparison: Comparison, blobs: Ite
         if found is None or found.entry is None or found.entry.kind is not Kind.FILE or not found.entry.size:
             continue
         if found.content_known:
-            in_place[difference.path] = _offsets(found.entry, needed)
+            offsets = _offsets(found.entry, needed)
         elif _is_worth_cutting(difference):
-            in_place[difference.path] = dict(_in_drifted_file(tree, difference, needed))
+            offsets = dict(_in_drifted_file(tree, difference, needed))
+        else:
+            continue
+        if offsets:
+            in_place[difference.path] = offsets
     for path, offsets in in_place.items():
         for digest, offset in offsets.items():
             anywhere.setdefault(digest, Source(path, offset))
@@ -44,12 +46,7 @@ def locate(tree: Beneath, observed: Observed, comparison: Comparison, blobs: Ite
     return LocalContent(anywhere, in_place)
 
 
-def _chunks(entry: Entry | None) -> Iterator[Chunk]:
-    assert entry is not None
-    return entry.each_chunk()
-
-
-def _in_verified_files(observed: Observed, needed: set[bytes]) -> dict[bytes, Source]:
+def _in_verified_files(observed: Observed, needed: Set[bytes]) -> dict[bytes, Source]:
     anywhere: dict[bytes, Source] = {}
     for path, found in observed.found.items():
         entry = found.entry
@@ -66,7 +63,11 @@ def _in_verified_files(observed: Observed, needed: set[bytes]) -> dict[bytes, So
     return anywhere
 
 
-def _offsets(entry: Entry, needed: set[bytes]) -> dict[bytes, int]:
+def _offsets(entry: Entry, needed: Set[bytes]) -> dict[bytes, int]:
+    raw = entry.chunks
+    digests = [raw[at : at + DIGEST_BYTES] for at in range(0, len(raw), RUN_BYTES)]
+    if needed.isdisjoint(digests):
+        return {}
     found: dict[bytes, int] = {}
     at = 0
     for piece in entry.each_chunk():
@@ -82,7 +83,7 @@ def _is_worth_cutting(difference: Difference) -> bool:
     return len(difference.want.chunks) > RUN_BYTES
 
 
-def _in_drifted_file(tree: Beneath, difference: Difference, needed: set[bytes]) -> Iterator[tuple[bytes, int]]:
+def _in_drifted_file(tree: Beneath, difference: Difference, needed: Set[bytes]) -> Iterator[tuple[bytes, int]]:
     """Chunks that are still at their place, then those an insertion or removal has moved."""
     assert difference.want is not None
     try:
@@ -111,35 +112,43 @@ def _in_unknown_files(
     tree: Beneath,
     making: Iterable[Difference],
     comparison: Comparison,
-    needed: set[bytes],
+    needed: Set[bytes],
     anywhere: dict[bytes, Source],
 ) -> None:
     """Look into files that are about to be removed and are as long as one that is missing: it was moved, perhaps."""
+    unknown = [
+        (difference.path, found.entry.size)
+        for difference in comparison.to_do
+        if difference.want is None
+        and (found := difference.found) is not None
+        and found.entry is not None
+        and found.entry.kind is Kind.FILE
+        and not found.content_known
+    ]
+    if not unknown:
+        return
     lengths = {
         difference.want.size
         for difference in making
         if difference.want is not None and any(piece.digest not in anywhere for piece in difference.want.each_chunk())
     }
-    for difference in comparison.to_do:
-        found = difference.found
-        if difference.want is not None or found is None or found.entry is None or found.content_known:
-            continue
-        if found.entry.kind is not Kind.FILE or found.entry.size not in lengths:
+    for path, size in unknown:
+        if size not in lengths:
             continue
         try:
-            handle = tree.open(difference.path)
+            handle = tree.open(path)
         except OSError as error:
             if error.errno in _UNREADABLE:
                 continue
             raise
         try:
             for digest, offset in _cut(handle, needed):
-                anywhere.setdefault(digest, Source(difference.path, offset))
+                anywhere.setdefault(digest, Source(path, offset))
         finally:
             os.close(handle)
 
 
-def _cut(handle: int, wanted: set[bytes]) -> Iterator[tuple[bytes, int]]:
+def _cut(handle: int, wanted: Set[bytes]) -> Iterator[tuple[bytes, int]]:
     """The wanted chunks of a file, and where they are. Each stretch of data is cut on its own, as a commit cuts it."""
     for run in list(runs_of(handle, os.fstat(handle).st_size)):
         if run.hole:

@@ -5,14 +5,15 @@ Made by pure code, printed by a dry run, executed by `apply`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from sis.image.model import ANY_MTIME, HOLE, Entry, Kind
+from sis.image.codec import RUN_BYTES
+from sis.image.model import ANY_MTIME, DIGEST_BYTES, HOLE, Entry, Kind
 from sis.sync.planning import sums
 from sis.sync.planning.compare import CONTENT, Comparison, Difference
-from sis.sync.planning.planned import LocalContent, NewFile, Plan, Source, Step
+from sis.sync.planning.planned import LocalContent, Needed, NewFile, NewFiles, Plan, Source, Step
 from sis.sync.planning.trees import is_in_tree, new_trees, parent_of, tree_of_directories
 from sis.sync.rules import Rules
 from sis.sync.walk.observe import Observed
@@ -40,32 +41,57 @@ def files_to_make(comparison: Comparison) -> tuple[Difference, ...]:
     )
 
 
+def needed_by(making: Iterable[Difference], blobs: Iterable[bytes]) -> Needed:
+    """The chunks of the files to be made; `blobs` are at hand."""
+    joined = b"".join([difference.want.chunks for difference in making if difference.want is not None])
+    digests = [joined[at : at + DIGEST_BYTES] for at in range(0, len(joined), RUN_BYTES)]
+    needed = set(digests)
+    repeated: set[bytes] = set()
+    if len(digests) > len(needed):
+        left = set(needed)
+        for digest in digests:
+            if digest in left:
+                left.remove(digest)
+            else:
+                repeated.add(digest)
+    has_holes = HOLE in needed
+    without = {HOLE, *blobs}
+    return Needed(needed - without, frozenset(repeated - without), has_holes)
+
+
 def make_plan(
     want: Mapping[bytes, Entry],
     observed: Observed,
     comparison: Comparison,
     rules: Rules,
+    making: Sequence[Difference],
+    needed: Needed,
     local: LocalContent,
-    blobs: Mapping[bytes, bytes],
     stored_bytes: Callable[[bytes], int],
 ) -> Plan:
-    """Plan what `comparison` found to do. `stored_bytes` tells what fetching a chunk costs."""
+    """Plan what `comparison` found to do, for which the files `making` (`files_to_make`) and their chunks are needed.
+
+    `stored_bytes` tells what fetching a chunk costs.
+    """
     tree_of = tree_of_directories(comparison)
-    making = files_to_make(comparison)
-    files = tuple(_new_file(each, local, tree_of.get(parent_of(each.path), b"")) for each in making)
-    to_fetch = _to_fetch(files, blobs)
-    touched = [difference.path for difference in comparison.to_do]
+    entries = [difference.want for difference in making if difference.want is not None]
+    work = sums.work(observed, comparison, entries, has_holes=needed.has_holes)
+    counts = sums.counts(len(want), comparison)
+    to_fetch = needed.digests - local.anywhere.keys() if local.anywhere else needed.digests
+    to_do = comparison.to_do
     return Plan(
-        files=files,
+        files=NewFiles(entries, lambda entry: _new_file(entry, local, tree_of), needed.repeated & to_fetch),
         trees=tuple(new_trees(comparison, tree_of)),
-        needs=tuple(sums.needs(observed, comparison, files)),
+        needs=work.needs,
         to_fetch=to_fetch,
-        totals=sums.totals(len(want), comparison, files, to_fetch, stored_bytes),
-        boot_changed=any(is_boot(path) for path in touched),
-        reboot_worthy=any(_is_reboot_worthy(path) for path in touched),
-        is_empty=not touched,
+        counts=counts,
+        bytes_written=work.bytes_written,
+        boot_changed=any(is_boot(difference.path) for difference in to_do),
+        reboot_worthy=any(_is_reboot_worthy(difference.path) for difference in to_do),
+        is_empty=not to_do,
         make_steps=lambda: _steps(want, observed, comparison, rules, tree_of),
-        make_changes=lambda: sums.changes(comparison, files, to_fetch, stored_bytes),
+        make_changes=lambda: sums.changes(comparison, entries, to_fetch, stored_bytes),
+        make_totals=lambda: sums.totals(counts, work, to_fetch, stored_bytes),
     )
 
 
@@ -92,30 +118,19 @@ def _needs_new_inode(difference: Difference) -> bool:
 # Content.
 
 
-def _new_file(difference: Difference, local: LocalContent, tree: bytes) -> NewFile:
-    entry = difference.want
-    assert entry is not None
-    in_place = local.in_place.get(entry.path, _NOT_HERE)
-    file = NewFile(entry, _NOT_HERE, tree)
-    if not in_place and not local.anywhere:
+def _new_file(entry: Entry, local: LocalContent, tree_of: Mapping[bytes, bytes]) -> NewFile:
+    path = entry.path
+    file = NewFile(entry, _NOT_HERE, tree_of.get(parent_of(path), b""))
+    if not local.anywhere:
         return file
+    in_place = local.in_place.get(path, _NOT_HERE)
     sources = {}
     for digest in file.digests():
         offset = in_place.get(digest)
-        source = Source(entry.path, offset) if offset is not None else local.anywhere.get(digest)
+        source = Source(path, offset) if offset is not None else local.anywhere.get(digest)
         if source is not None:
             sources[digest] = source
     return file._replace(sources=sources) if sources else file
-
-
-def _to_fetch(files: Iterable[NewFile], blobs: Mapping[bytes, bytes]) -> frozenset[bytes]:
-    lacking: set[bytes] = set()
-    for file in files:
-        if file.sources:
-            lacking.update(digest for digest in file.digests() if digest not in file.sources)
-        else:
-            lacking.update(file.digests())
-    return frozenset(lacking) - {HOLE, *blobs}
 
 
 # Order.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, overload
 
 from sis.image.codec import RUN_BYTES
 from sis.image.model import ANY_MTIME, DIGEST_BYTES, Chunk, Entry
@@ -55,6 +55,32 @@ class NewFile(NamedTuple):
         return [raw[at : at + DIGEST_BYTES] for at in range(0, len(raw), RUN_BYTES)]
 
 
+class NewFiles(Sequence[NewFile]):
+    """The files a plan makes, in path order: each is made when it is asked for, so that none but those are in memory.
+
+    repeated  digests of the chunks that are in more than one of them, or twice in one
+    """
+
+    def __init__(
+        self, entries: Sequence[Entry], make: Callable[[Entry], NewFile], repeated: frozenset[bytes] = frozenset()
+    ) -> None:
+        self.entries = entries
+        self.repeated = repeated
+        self._make = make
+
+    @overload
+    def __getitem__(self, number: int) -> NewFile: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[NewFile]: ...
+    def __getitem__(self, number: int | slice) -> NewFile | Sequence[NewFile]:
+        if isinstance(number, slice):
+            return NewFiles(self.entries[number], self._make, self.repeated)
+        return self._make(self.entries[number])
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
 class Step(NamedTuple):
     """One change of the tree.
 
@@ -90,22 +116,27 @@ class Need(NamedTuple):
 class Plan:
     """What a sync will do. An empty plan does nothing.
 
-    What is not needed to begin with is put together when it is first asked for: `steps`, and `changes` to be told.
+    What is not needed to begin with is put together when it is first asked for: `steps`, and `changes` and `totals` to
+    be told.
 
     to_fetch        digests of the chunks this node has not
+    counts          totals of what is changed; nothing is said of bytes
+    bytes_written   of all the files
     reboot_worthy   whether a running system has to restart to use what is changed: kernel, initrd, C library, init
     """
 
-    files: tuple[NewFile, ...]
+    files: NewFiles
     trees: tuple[NewTree, ...]
     needs: tuple[Need, ...]
-    to_fetch: frozenset[bytes]
-    totals: Totals
+    to_fetch: Set[bytes]
+    counts: Totals
+    bytes_written: int
     boot_changed: bool
     reboot_worthy: bool
     is_empty: bool
     make_steps: Callable[[], Iterable[Step]] = field(repr=False)
     make_changes: Callable[[], Iterable[Change]] = field(repr=False)
+    make_totals: Callable[[], Totals] = field(repr=False)
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
@@ -116,6 +147,19 @@ class Plan:
     def changes(self) -> tuple[Change, ...]:
         """What differs, itemised, in path order."""
         return tuple(self.make_changes())
+
+    @cached_property
+    def totals(self) -> Totals:
+        """What it will come to, if all goes as planned."""
+        return self.make_totals()
+
+
+class Needed(NamedTuple):
+    """The chunks that new files are of, holes left out: all of them, and those that are there more than once."""
+
+    digests: Set[bytes]
+    repeated: frozenset[bytes]
+    has_holes: bool
 
 
 class LocalContent(NamedTuple):

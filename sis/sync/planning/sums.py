@@ -3,51 +3,45 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from typing import NamedTuple
 
-from sis.image.model import HOLE, Kind
+import msgspec
+
+from sis.image.codec import RUN_BYTES
+from sis.image.model import DIGEST_BYTES, HOLE, Entry, Kind
 from sis.sync.model import Change, Totals
 from sis.sync.planning.compare import Comparison
-from sis.sync.planning.planned import Need, NewFile, Part
+from sis.sync.planning.planned import Need
 from sis.sync.walk.observe import Observed
 
 
 def changes(
     comparison: Comparison,
-    files: Iterable[NewFile],
-    to_fetch: frozenset[bytes],
+    entries: Iterable[Entry],
+    to_fetch: Set[bytes],
     stored_bytes: Callable[[bytes], int],
 ) -> Iterator[Change]:
     """In path order, each with what it makes the node fetch; a chunk counts where it is first needed."""
-    seen: set[bytes] = set()
-    cost: Counter[bytes] = Counter()
-    for file in files:
-        for digest in file.digests():
-            if digest in to_fetch and digest not in seen:
-                seen.add(digest)
-                cost[file.entry.path] += stored_bytes(digest)
-    for difference in sorted((*comparison.to_do, *comparison.told), key=lambda difference: difference.path):
-        yield difference.change(cost[difference.path])
+    left = set(to_fetch)
+    cost: dict[bytes, int] = {}
+    for entry in entries if left else ():
+        raw = entry.chunks
+        for at in range(0, len(raw), RUN_BYTES):
+            digest = raw[at : at + DIGEST_BYTES]
+            if digest in left:
+                left.remove(digest)
+                cost[entry.path] = cost.get(entry.path, 0) + stored_bytes(digest)
+    told = comparison.to_do
+    if comparison.told:
+        told = tuple(sorted((*told, *comparison.told), key=lambda difference: difference.path))
+    for difference in told:
+        yield difference.change(cost.get(difference.path, 0))
 
 
-def totals(
-    entries: int,
-    comparison: Comparison,
-    files: Iterable[NewFile],
-    to_fetch: frozenset[bytes],
-    stored_bytes: Callable[[bytes], int],
-) -> Totals:
-    actions = Counter(difference.action for difference in comparison.to_do)
-    written = local = 0
-    for file in files:
-        if HOLE in file.entry.chunks:
-            written += sum(part.chunk.size_bytes for part in file.parts() if part.chunk.digest != HOLE)
-        else:
-            written += file.entry.size
-        if not to_fetch.issuperset(file.digests()):
-            runs = [part.chunk for part in file.parts() if part.chunk.digest != HOLE]
-            local += sum(chunk.size_bytes for chunk in runs if chunk.digest not in to_fetch)
+def counts(entries: int, comparison: Comparison) -> Totals:
+    """What is changed of a tree of so many entries, in paths."""
+    actions = Counter([difference.action for difference in comparison.to_do])
     return Totals(
         entries=entries,
         created=actions["create"],
@@ -55,21 +49,45 @@ def totals(
         metadata=actions["metadata"],
         removed=actions["remove"],
         reported=len(comparison.told),
-        bytes_fetched=sum(map(stored_bytes, to_fetch)),
-        bytes_local=local,
-        bytes_written=written,
     )
 
 
-def needs(observed: Observed, comparison: Comparison, files: Iterable[NewFile]) -> Iterator[Need]:
-    """What each file system must have free, in whole blocks."""
+def totals(counted: Totals, work: Work, to_fetch: Set[bytes], stored_bytes: Callable[[bytes], int]) -> Totals:
+    """`counted` with the bytes that are moved for it."""
+    local = 0
+    for entry in work.entries:
+        local += sum(size for digest, size in entry.each_chunk() if digest != HOLE and digest not in to_fetch)
+    return msgspec.structs.replace(
+        counted,
+        bytes_fetched=sum(map(stored_bytes, to_fetch)),
+        bytes_local=local,
+        bytes_written=work.bytes_written,
+    )
+
+
+class Work(NamedTuple):
+    """The files to be made, what they need on each file system, and how many bytes will be written."""
+
+    entries: Sequence[Entry]
+    needs: tuple[Need, ...]
+    bytes_written: int
+
+
+def work(observed: Observed, comparison: Comparison, entries: Sequence[Entry], *, has_holes: bool) -> Work:
+    """What files and everything else need, in whole blocks."""
     sizes: Counter[bytes] = Counter()
     inodes: Counter[bytes] = Counter()
     blocks = {area.mount: area.block_bytes for area in observed.areas}
-    for file in files:
-        mount = observed.area_of(file.entry.path).mount
-        sizes[mount] += _taken_by(file, blocks[mount])
-        inodes[mount] += 1
+    written = 0
+    for mount, group in _by_mount(observed, entries):
+        block = blocks[mount]
+        if has_holes:
+            written += sum(size for entry in group for digest, size in entry.each_chunk() if digest != HOLE)
+            sizes[mount] += sum(_taken_by(entry, block) for entry in group)
+        else:
+            written += sum([entry.size for entry in group])
+            sizes[mount] += sum([-(-entry.size // block) for entry in group]) * block
+        inodes[mount] += len(group)
     for difference in comparison.to_do:
         entry = difference.want
         if entry is None or entry.kind is Kind.FILE or difference.path in comparison.leader_of:
@@ -80,28 +98,29 @@ def needs(observed: Observed, comparison: Comparison, files: Iterable[NewFile]) 
         inodes[mount] += 1
         if entry.kind is Kind.DIR:
             sizes[mount] += blocks[mount]
-    for area in observed.areas:
-        if inodes[area.mount]:
-            yield Need(area, sizes[area.mount], inodes[area.mount])
+    needs = (Need(area, sizes[area.mount], inodes[area.mount]) for area in observed.areas if inodes[area.mount])
+    return Work(entries, tuple(needs), written)
 
 
-def _taken_by(file: NewFile, block: int) -> int:
+def _by_mount(observed: Observed, entries: Sequence[Entry]) -> Iterable[tuple[bytes, Sequence[Entry]]]:
+    if len(observed.areas) == 1:
+        return [(observed.areas[0].mount, entries)]
+    groups: dict[bytes, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(observed.area_of(entry.path).mount, []).append(entry)
+    return groups.items()
+
+
+def _taken_by(entry: Entry, block: int) -> int:
     """Bytes of the blocks a file takes; none for its holes."""
-    if HOLE not in file.entry.chunks:
-        return -(-file.entry.size // block) * block
-    taken = 0
-    parts = tuple(file.parts())
-    for part in parts:
-        if part.chunk.digest != HOLE:
-            end = part.offset + part.chunk.size_bytes
-            taken += -(-end // block) * block - part.offset // block * block
-    return taken - _shared_blocks(parts, block)
-
-
-def _shared_blocks(parts: tuple[Part, ...], block: int) -> int:
-    """Bytes of blocks counted twice because one run ends and the next begins in them."""
-    twice = 0
-    for before, after in pairwise(parts):
-        if after.offset % block and HOLE not in (before.chunk.digest, after.chunk.digest):
-            twice += block
-    return twice
+    if HOLE not in entry.chunks:
+        return -(-entry.size // block) * block
+    taken = at = filled_to = 0
+    for digest, size in entry.each_chunk():
+        end = at + size
+        if digest != HOLE:
+            start = max(at // block * block, filled_to)
+            filled_to = -(-end // block) * block
+            taken += max(0, filled_to - start)
+        at = end
+    return taken

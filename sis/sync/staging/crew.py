@@ -1,16 +1,20 @@
-"""Work that is cut into tasks, done by as many as there are cores: each takes the next task when it has done one.
+"""Work that is cut into tasks, done by as many as there are cores while more of it is being prepared: each takes the
+next task when it has done one.
 
-Second processes where this one has no other thread, so that no two wait for one interpreter; threads otherwise.
+Second processes where this one has no other thread, so that no two wait for one interpreter; threads otherwise. A
+process knows the tasks there were when it was forked; when these are done another takes its place, and knows more.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import queue
 import selectors
 import signal
 import struct
+import termios
 import threading
 import time
 import traceback
@@ -24,15 +28,17 @@ from sis.errors import SisError
 from sis.sync import forked
 from sis.system import memory, parent
 
-TASKS_MAX = 8192
-"""Their numbers, 4 bytes each, lie in a pipe from the beginning."""
+_DECK_TASKS = 1024
+"""Their numbers, 4 bytes each, lie in a pipe from the beginning: a page, which any pipe holds."""
 
+_PIPE_BYTES = 1 << 20
 _HANDS_MAX = 4
 _THREADS = 3
 _LEAVE_AFTER_S = 2.0
 """How long a thread that waits for its server is waited for when work is broken off."""
 
 _NUMBER = struct.Struct("<I")
+_COUNT = struct.Struct("i")
 _HEAD = struct.Struct("<cI")
 _DONE, _FAILED, _ENDED = b"d", b"f", b"e"
 
@@ -53,58 +59,77 @@ class _Fault(msgspec.Struct, array_like=True):
 
 
 def results(
-    kind: type[_Result], tasks: int, worker: _Worker[_Result], *, is_much: bool, begun: Callable[[], None]
+    kind: type[_Result], portions: Iterator[int], worker: _Worker[_Result], *, is_much: bool
 ) -> Generator[_Result, None, None]:
-    """Do the tasks 0, 1, … and yield what comes of each, in any order; `begun` is called when all are under way.
+    """Do tasks and yield what comes of each, in any order.
 
-    kind     of the results, something msgspec can encode
-    is_much  whether the work is worth processes of its own
+    kind      of the results, something msgspec can encode
+    portions  prepares the tasks: each step tells how many there are by now, numbered 0, 1, …; one that tells the same
+              number again has nothing to add before one of those under way has been done
+    is_much   whether the work is worth processes of its own
 
-    Raises what a task raises; the others are broken off.
+    Raises what a task or a step raises; the others are broken off.
     """
-    if tasks <= 1:
-        begun()
-        with worker() as do:
-            for number in range(tasks):
-                yield do(number)
-        return
-    hands = min(tasks, _HANDS_MAX, os.cpu_count() or 1)
+    tasks = under_way = 0
+    if not is_much:
+        tasks = under_way = max(portions, default=0)
+        if tasks <= 1:
+            with worker() as do:
+                yield from map(do, range(tasks))
+            return
     crew: _Processes[_Result] | _Threads[_Result]
-    crew = _Processes(kind, tasks, hands, worker) if is_much and forked.is_possible() else _Threads(tasks, worker)
+    if is_much and forked.is_possible():
+        crew = _Processes(kind, min(_HANDS_MAX, os.cpu_count() or 1), worker)
+    else:
+        crew = _Threads(worker)
     try:
-        begun()
-        yield from crew.results()
+        crew.add(range(tasks))
+        for by_now in portions:
+            added, tasks = by_now - tasks, by_now
+            crew.add(range(tasks - added, tasks))
+            under_way += added
+            for result in crew.told(patiently=not added and under_way > 0):
+                under_way -= 1
+                yield result
+        while under_way:
+            for result in crew.told(patiently=True):
+                under_way -= 1
+                yield result
     finally:
         crew.leave()
 
 
 class _Threads(Generic[_Result]):
-    def __init__(self, tasks: int, worker: _Worker[_Result]) -> None:
+    """Threads of this process; work that is one task is done by whoever asks what came of it."""
+
+    def __init__(self, worker: _Worker[_Result]) -> None:
         self._worker = worker
-        self._left = iter(range(tasks))
-        self._guard = threading.Lock()
+        self._left: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._stop = threading.Event()
-        self._told: queue.SimpleQueue[tuple[bytes, _Result | BaseException | None]] = queue.SimpleQueue()
-        self._threads = [
-            threading.Thread(target=self._work, name=f"ready-{number}", daemon=True)
-            for number in range(min(tasks, _THREADS))
-        ]
-        for thread in self._threads:
+        self._told: queue.SimpleQueue[_Result | BaseException] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def add(self, numbers: range) -> None:
+        for number in numbers:
+            self._left.put(number)
+        for _ in range(min(len(numbers), _THREADS - len(self._threads))):
+            thread = threading.Thread(target=self._work, name=f"ready-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
             thread.start()
 
-    def results(self) -> Iterator[_Result]:
-        ended = 0
-        while ended < len(self._threads):
-            what, told = self._told.get()
-            if what == _ENDED:
-                ended += 1
-            elif isinstance(told, BaseException):
+    def told(self, *, patiently: bool) -> Iterator[_Result]:
+        """What has come since this was last asked; `patiently`: at least one."""
+        while patiently or not self._told.empty():
+            patiently = False
+            told = self._told.get()
+            if isinstance(told, BaseException):
                 raise told
-            else:
-                yield told  # type: ignore[misc]
+            yield told
 
     def leave(self) -> None:
         self._stop.set()
+        for _ in self._threads:
+            self._left.put(None)
         given_up = time.monotonic() + _LEAVE_AFTER_S
         for thread in self._threads:
             thread.join(max(0.0, given_up - time.monotonic()))
@@ -112,51 +137,43 @@ class _Threads(Generic[_Result]):
     def _work(self) -> None:
         try:
             with self._worker() as do:
-                while not self._stop.is_set():
-                    with self._guard:
-                        number = next(self._left, None)
-                    if number is None:
-                        break
-                    self._told.put((_DONE, do(number)))
+                while (number := self._left.get()) is not None and not self._stop.is_set():
+                    self._told.put(do(number))
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that iterates
-            self._told.put((_FAILED, error))
-        self._told.put((_ENDED, None))
+            self._told.put(error)
 
 
 class _Processes(Generic[_Result]):
     """Its members end with this process, however that ends; until then they hold the same locks."""
 
-    def __init__(self, kind: type[_Result], tasks: int, hands: int, worker: _Worker[_Result]) -> None:
+    def __init__(self, kind: type[_Result], hands: int, worker: _Worker[_Result]) -> None:
         self._decoder = msgspec.msgpack.Decoder(kind)
-        self._tasks, end = os.pipe()
-        with contextlib.closing(os.fdopen(end, "wb")) as file:
-            file.write(b"".join(map(_NUMBER.pack, range(tasks))))
+        self._hands = hands
+        self._worker = worker
+        self._decks: list[int] = []
         self._pipes: dict[int, int] = {}
+        self._held: dict[int, bytearray] = {}
+        self._ended: set[int] = set()
         self._selector = selectors.DefaultSelector()
-        for _ in range(hands):
-            self._start(worker)
 
-    def results(self) -> Iterator[_Result]:
-        held = {pipe: bytearray() for pipe in self._pipes}
-        ended: set[int] = set()
-        while self._pipes:
-            for key, _events in self._selector.select():
-                piece = os.read(key.fd, 1 << 20)
-                held[key.fd] += piece
-                for what, told in _messages(held[key.fd]):
-                    if what == _ENDED:
-                        ended.add(key.fd)
-                    elif what == _FAILED:
-                        _raise(told)
-                    else:
-                        yield self._decoder.decode(told)
-                if not piece:
-                    self._reap(key.fd)
-                    if key.fd not in ended:
-                        raise SisError(
-                            "a process that made new files ready was killed",
-                            hint="perhaps there was too little memory (see 'dmesg'); another run goes on from here",
-                        )
+    def add(self, numbers: range) -> None:
+        for start in range(0, len(numbers), _DECK_TASKS):
+            deck, end = os.pipe()
+            self._decks.append(deck)
+            with contextlib.closing(os.fdopen(end, "wb")) as file:
+                file.write(b"".join(map(_NUMBER.pack, numbers[start : start + _DECK_TASKS])))
+        if numbers:
+            self._hire()
+
+    def told(self, *, patiently: bool) -> Iterator[_Result]:
+        """What has come since this was last asked; `patiently`: at least one."""
+        while True:
+            for key, _events in self._selector.select(None if patiently else 0):
+                for result in self._read(key.fd):
+                    patiently = False
+                    yield result
+            if not patiently:
+                return
 
     def leave(self) -> None:
         for pid in self._pipes.values():
@@ -164,15 +181,49 @@ class _Processes(Generic[_Result]):
         for pipe in tuple(self._pipes):
             self._reap(pipe)
         self._selector.close()
-        os.close(self._tasks)
+        for deck in self._decks:
+            os.close(deck)
+
+    def _read(self, pipe: int) -> Iterator[_Result]:
+        held = self._held[pipe]
+        piece = os.read(pipe, _PIPE_BYTES)
+        held += piece
+        for what, told in _messages(held):
+            if what == _ENDED:
+                self._ended.add(pipe)
+            elif what == _FAILED:
+                _raise(told)
+            else:
+                yield self._decoder.decode(told)
+        if piece:
+            return
+        self._reap(pipe)
+        if pipe not in self._ended:
+            raise SisError(
+                "a process that made new files ready was killed",
+                hint="perhaps there was too little memory (see 'dmesg'); another run goes on from here",
+            )
+        self._ended.remove(pipe)
+        self._hire()
+
+    def _hire(self) -> None:
+        """Have as many at work as there are hands, or tasks that nobody has taken."""
+        while self._decks and not _bytes_in(self._decks[0]):
+            os.close(self._decks.pop(0))
+        left = sum(map(_bytes_in, self._decks)) // _NUMBER.size
+        for _ in range(min(left, self._hands - len(self._pipes))):
+            self._start()
 
     def _reap(self, pipe: int) -> None:
         self._selector.unregister(pipe)
         os.close(pipe)
+        del self._held[pipe]
         os.waitpid(self._pipes.pop(pipe), 0)
 
-    def _start(self, worker: _Worker[_Result]) -> None:
+    def _start(self) -> None:
         pipe, end = os.pipe()
+        with contextlib.suppress(OSError):  # more than this user may have: it only waits more often
+            fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         this = os.getpid()
         pid = forked.fork()
         if pid == 0:
@@ -181,21 +232,28 @@ class _Processes(Generic[_Result]):
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 memory.keep_pieces()
                 os.close(pipe)
-                self._work(end, worker)
+                self._work(end)
             finally:
                 os._exit(0)
         os.close(end)
         self._pipes[pipe] = pid
+        self._held[pipe] = bytearray()
         self._selector.register(pipe, selectors.EVENT_READ)
 
-    def _work(self, end: int, worker: _Worker[_Result]) -> None:
+    def _work(self, end: int) -> None:
         try:
-            with worker() as do:
-                while number := os.read(self._tasks, _NUMBER.size):
-                    _tell(end, _DONE, do(_NUMBER.unpack(number)[0]))
+            with self._worker() as do:
+                for deck in self._decks:
+                    while number := os.read(deck, _NUMBER.size):
+                        _tell(end, _DONE, do(_NUMBER.unpack(number)[0]))
             _tell(end, _ENDED, None)
         except BaseException as error:  # noqa: BLE001 - raised again in the process that iterates
             _tell(end, _FAILED, _fault(error))
+
+
+def _bytes_in(pipe: int) -> int:
+    (count,) = _COUNT.unpack(fcntl.ioctl(pipe, termios.FIONREAD, bytes(_COUNT.size)))
+    return int(count)
 
 
 def _fault(error: BaseException) -> _Fault:

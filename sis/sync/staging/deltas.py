@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import msgspec
@@ -103,6 +104,14 @@ class DeltaUse:
         items = self.chosen(wanted)
         wanted.difference_update(chunk.digest for placed in items for chunk in placed.chunks)
         return sum(placed.item.stored for placed in items), sum(map(self._chunk_cost, wanted))
+
+    def requests(self, missing: Set[bytes]) -> Requests:
+        """The requests by which to make of `missing` what is worth it."""
+        groups = tuple(map(tuple, together(self.chosen(missing))))
+        lacking = [sum(chunk.digest in missing for placed in group for chunk in placed.chunks) for group in groups]
+        number_of = self._delta.number_of
+        of_item = {number_of[placed.chunks[0].digest]: at for at, group in enumerate(groups) for placed in group}
+        return Requests(groups, lacking, of_item, number_of)
 
     def make(self, items: Iterable[Placed], put: Put) -> Made:
         """Put the chunks of items that lie together, each proved by its digest. Never raises for what is damaged."""
@@ -218,6 +227,41 @@ class DeltaUse:
         if len(data) != length:
             raise _BaseLostError(path)
         return data
+
+
+@dataclass
+class Requests:
+    """Groups of items, each to be read with one request once all that is missing of it is waited for.
+
+    lacking  by group, how many of its chunks are not waited for yet
+    """
+
+    groups: tuple[tuple[Placed, ...], ...] = ()
+    lacking: list[int] = field(default_factory=list)
+    _of_item: Mapping[int, int] = field(default_factory=dict)
+    _number_of: Mapping[bytes, int] = field(default_factory=dict)
+
+    def sorted_out(self, asked: Iterable[bytes]) -> tuple[list[tuple[Placed, ...]], list[bytes]]:
+        """More chunks are waited for: the groups that can be asked for now, and the chunks that are in no group."""
+        ready, others = [], []
+        number_of, of_item, lacking = self._number_of, self._of_item, self.lacking
+        for digest in asked:
+            number = number_of.get(digest)
+            group = None if number is None else of_item.get(number)
+            if group is None:
+                others.append(digest)
+                continue
+            lacking[group] -= 1
+            if not lacking[group]:
+                ready.append(self.groups[group])
+        return ready, others
+
+    def not_ready(self, asked: Iterable[bytes]) -> list[bytes]:
+        """The chunks of `asked` that are in groups of which more was missing than is waited for."""
+        if not any(self.lacking):
+            return []
+        groups = ((digest, self._of_item.get(self._number_of.get(digest, -1))) for digest in asked)
+        return [digest for digest, group in groups if group is not None and self.lacking[group]]
 
 
 def together(items: Iterable[Placed]) -> Iterator[list[Placed]]:

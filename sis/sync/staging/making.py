@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
 from blake3 import blake3
 
 from sis.image.codec import RUN_BYTES
@@ -13,8 +14,7 @@ from sis.image.model import DIGEST_BYTES, HOLE, Entry
 from sis.sync.planning.planned import NewFile, Part
 
 
-@dataclass(slots=True)
-class Making:
+class Making(msgspec.Struct, gc=False):
     """One file on the way; done when it lacks nothing.
 
     number      its place among all
@@ -23,7 +23,7 @@ class Making:
     is_resumed  an earlier run has left some of it
     is_ready    all of it is there, with its metadata
     lacks       pieces that are to come: runs of its content, and one for all that is copied on this node
-    awaited     what it lacked when the round began
+    awaited     what it lacked to begin with, or when the round began
     copied      runs that are on this node, or in the layer
     """
 
@@ -50,26 +50,31 @@ Place = tuple[Making, int]
 
 @dataclass
 class Makings:
-    """All files on the way.
+    """The files on the way.
 
+    every    those that are not ready yet, by number
     waiting  by digest the place, or the places, a chunk is to be written to
-    to_copy  what is to be copied on this node
+    asked    digests that are waited for since they were last taken from here
+    to_copy  what is to be copied on this node, likewise
     """
 
-    every: list[Making] = field(default_factory=list)
+    every: dict[int, Making] = field(default_factory=dict)
     to_copy: list[Making] = field(default_factory=list)
+    asked: list[bytes] = field(default_factory=list)
     waiting: dict[bytes, Place | list[Place]] = field(default_factory=dict)
+    begun: int = 0
 
     def add(self, file: NewFile, mount: bytes) -> Making:
-        making = Making(len(self.every), file.entry, mount, name_of(file), bool(file.tree))
-        self.every.append(making)
+        making = Making(self.begun, file.entry, mount, name_of(file), bool(file.tree))
+        self.every[self.begun] = making
+        self.begun += 1
         return making
 
     def require(self, making: Making, file: NewFile, blobs: Mapping[bytes, bytes]) -> None:
         """All of a file is to come."""
         digest = file.entry.chunks[:DIGEST_BYTES]
         if making.is_whole and not file.sources and digest != HOLE and digest not in blobs:
-            making.lacks = 1
+            making.lacks = making.awaited = 1
             self._wait(digest, making, 0)
         else:
             self.require_parts(making, (part for part in file.parts() if part.chunk.digest != HOLE), blobs)
@@ -81,19 +86,31 @@ class Makings:
             if part.source is not None or part.chunk.digest in blobs:
                 copied.append(part)
             else:
-                self.wait(making, part.chunk.digest, part.offset)
+                making.lacks += 1
+                self._wait(part.chunk.digest, making, part.offset)
         if copied or not making.lacks:
             making.copied = tuple(copied)
             making.lacks += 1
             self.to_copy.append(making)
+        making.awaited = making.lacks
 
-    def wait(self, making: Making, digest: bytes, offset: int) -> None:
+    def wait_again(self, number: int, digest: bytes, offset: int) -> None:
+        """A run that was to be copied is not on this node any more: it is to come in the next round."""
+        making = self.every[number]
         making.lacks += 1
         self._wait(digest, making, offset)
 
     def begin_round(self) -> None:
-        for making in self.every:
+        """All that is waited for is to be asked for anew."""
+        for making in self.every.values():
             making.awaited = making.lacks
+        self.asked = list(self.waiting)
+
+    def take_asked(self) -> tuple[list[bytes], list[Making]]:
+        """What is waited for, and what is to be copied, since this was last taken."""
+        asked, copies = self.asked, self.to_copy
+        self.asked, self.to_copy = [], []
+        return asked, copies
 
     def arrived(self, digests: Iterable[bytes]) -> Iterator[Making]:
         """Chunks are where they belong. The files they are in, once for each."""
@@ -106,6 +123,7 @@ class Makings:
         known = self.waiting.get(digest)
         if known is None:
             self.waiting[digest] = (making, offset)
+            self.asked.append(digest)
         elif isinstance(known, list):
             known.append((making, offset))
         else:

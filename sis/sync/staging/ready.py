@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from typing import NamedTuple
 
+from sis.image.codec import RUN_BYTES
 from sis.image.delta import Placed
+from sis.image.model import DIGEST_BYTES
 from sis.sync.desired import DesiredTree
 from sis.sync.faults import fault_of
-from sis.sync.planning.planned import Plan
+from sis.sync.planning.planned import NewFile, NewFiles, Plan
 from sis.sync.staging import crew
-from sis.sync.staging.deltas import DeltaUse, Made, together
+from sis.sync.staging.deltas import DeltaUse, Made, Requests
 from sis.sync.staging.fetch import Fetching, Range, coalesce, located
 from sis.sync.staging.hands import Done, Hands
 from sis.sync.staging.making import Making
@@ -25,6 +26,12 @@ MUCH_BYTES = 32 << 20
 MUCH_FILES = 2000
 """What is worth processes of its own."""
 
+_FIRST_PORTION = 1024
+_PORTION_MAX = 16384
+_ON_THE_WAY = 32768
+"""Files that are begun while others are being written: each takes half a kilobyte."""
+
+_LONG_BYTES = 32 << 20
 _COPIED_BYTES = 8 << 20
 _COPIED_FILES = 256
 _OUT_OF_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
@@ -82,55 +89,76 @@ class _Ready:
         self.by_delta = by_delta
         self.fetched = 0
         self.delta_given_up = mmap.mmap(-1, 1)
+        self.tasks: dict[int, _Task] = {}
+        self.added = 0
 
     def run(self) -> int:
         stage, trees = self.stage, self.plan.trees
-        stage.prepare_trees(trees)
-        stage.begin(self.plan.files, self.blobs)
-        meanwhile: Callable[[], None] = self._meanwhile
+        stage.open_areas(need.area for need in self.plan.needs)
         with stage.hands(self.blobs) as finishing:
-            while tasks := self._tasks():
-                self._do(tasks, meanwhile, finishing)
-                meanwhile = _nothing
-        meanwhile()
+            self._do(self._portions(), finishing)
+            while stage.makings.every:
+                self._do(self._round(), finishing)
         stage.complete_trees(trees)
         return self.fetched
 
-    def _meanwhile(self) -> None:
-        """What can be done while files are being written."""
-        self.stage.make_specials(self.plan.trees)
-        _ = self.plan.steps, self.plan.changes
+    def _portions(self) -> Iterator[int]:
+        """Begin the files, a portion at a time, and make tasks of what can be asked for by then.
 
-    def _tasks(self) -> list[_Task]:
-        """What is to be done now, the longest copies first."""
+        What a group of a delta's items makes is asked for when all files that want any of it are begun; so is a chunk
+        that several files want.
+        """
+        stage, plan = self.stage, self.plan
+        stage.prepare_trees(plan.trees)
+        requests = self._requests(plan.to_fetch)
+        for files in in_portions(plan.files):
+            stage.begin(files, self.blobs)
+            self._add(requests)
+            yield self.added
+            while len(stage.makings.every) > _ON_THE_WAY and self.tasks:
+                yield self.added
+        left = requests.not_ready(plan.to_fetch & stage.makings.waiting.keys())
+        if left:
+            stage.makings.asked = left
+            self._add(self._requests(set(left)))
+            yield self.added
+        stage.make_directories()
+        stage.make_specials(plan.trees)
+        _ = plan.steps, plan.changes
+
+    def _round(self) -> Iterator[int]:
+        """Ask again for all that did not come as it should have."""
         makings = self.stage.makings
         makings.begin_round()
-        copies, makings.to_copy = makings.to_copy, []
-        missing = makings.waiting.keys()
-        items = self.by_delta.chosen(missing) if missing and self.by_delta else ()
-        made = {chunk.digest for placed in items for chunk in placed.chunks}
-        tasks: list[_Task] = [*_copies(copies)]
-        tasks += (_Items(tuple(group)) for group in together(items))
-        if rest := [digest for digest in missing if digest not in made]:
-            tasks += coalesce(located(self.source.locations, rest))
-        return tasks
+        self._add(self._requests(makings.waiting.keys()))
+        yield self.added
 
-    def _do(self, tasks: list[_Task], meanwhile: Callable[[], None], finishing: Hands) -> None:
-        is_much = self.plan.totals.bytes_written >= MUCH_BYTES or len(self.plan.files) >= MUCH_FILES
+    def _requests(self, missing: Set[bytes]) -> Requests:
+        return self.by_delta.requests(missing) if missing and self.by_delta else Requests()
+
+    def _add(self, requests: Requests) -> None:
+        """Make tasks of what is waited for since this was last done, the longest copies first."""
+        asked, copies = self.stage.makings.take_asked()
+        groups, others = requests.sorted_out(asked)
+        tasks: list[_Task] = [*_copies(copies), *map(_Items, groups)]
+        if others:
+            tasks += coalesce(located(self.source.locations, others))
+        self.tasks.update(enumerate(tasks, self.added))
+        self.added += len(tasks)
+
+    def _do(self, portions: Iterator[int], finishing: Hands) -> None:
+        is_much = self.plan.bytes_written >= MUCH_BYTES or len(self.plan.files) >= MUCH_FILES
+        self.tasks, self.added = {}, 0
         self.source.store.close()  # no two processes on one connection
-        for start in range(0, len(tasks), crew.TASKS_MAX):
-            these = tasks[start : start + crew.TASKS_MAX]
-            worker = functools.partial(self._worker, these)
-            did = crew.results(_Did, len(these), worker, is_much=is_much, begun=meanwhile)
-            meanwhile = _nothing
-            with contextlib.closing(did):
-                for each in did:
-                    self._note(these[each.number], each, finishing)
+        did = crew.results(_Did, portions, self._worker, is_much=is_much)
+        with contextlib.closing(did):
+            for each in did:
+                self._note(self.tasks.pop(each.number), each, finishing)
 
     @contextlib.contextmanager
-    def _worker(self, tasks: list[_Task]) -> Iterator[Callable[[int], _Did]]:
+    def _worker(self) -> Iterator[Callable[[int], _Did]]:
         with self.stage.hands(self.blobs) as hands:
-            yield lambda number: self._task(number, tasks[number], hands)
+            yield lambda number: self._task(number, self.tasks[number], hands)
 
     def _task(self, number: int, task: _Task, hands: Hands) -> _Did:
         if isinstance(task, _Copies):
@@ -181,5 +209,44 @@ def _copies(makings: list[Making]) -> Iterator[_Copies]:
         yield _Copies(tuple(group))
 
 
-def _nothing() -> None:
-    pass
+def in_portions(files: NewFiles) -> Iterator[Iterator[NewFile]]:
+    """All files once, in portions that grow, so that work begins soon: the longest first, then in order.
+
+    Files that have a chunk in common are in the same portion.
+    """
+    sharing = _sharing(files)
+    begun = bytearray(len(files))
+    size = _FIRST_PORTION
+    portion: list[int] = []
+    long = [number for number, entry in enumerate(files.entries) if entry.size >= _LONG_BYTES]
+    for first in (*long, *range(len(files))):
+        pending = [first]
+        while pending:
+            number = pending.pop()
+            if not begun[number]:
+                begun[number] = True
+                portion.append(number)
+                for digest in _repeated_in(files, number) if sharing else ():
+                    pending += sharing.pop(digest, ())
+        if len(portion) >= size:
+            yield map(files.__getitem__, portion)
+            portion, size = [], min(2 * size, _PORTION_MAX)
+    if portion:
+        yield map(files.__getitem__, portion)
+
+
+def _sharing(files: NewFiles) -> dict[bytes, list[int]]:
+    """By digest of a chunk that several files have, their numbers."""
+    sharing: dict[bytes, list[int]] = {}
+    for number in range(len(files)) if files.repeated else ():
+        for digest in _repeated_in(files, number):
+            sharing.setdefault(digest, []).append(number)
+    return sharing
+
+
+def _repeated_in(files: NewFiles, number: int) -> Iterable[bytes]:
+    raw = files.entries[number].chunks
+    if len(raw) == RUN_BYTES:
+        digest = raw[:DIGEST_BYTES]
+        return (digest,) if digest in files.repeated else ()
+    return files.repeated.intersection([raw[at : at + DIGEST_BYTES] for at in range(0, len(raw), RUN_BYTES)])

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from sis.image.model import ANY_MTIME, HOLE, TYPE_OF_KIND, Entry, Kind
 from sis.sync.planning.planned import NewFile, Part
-from sis.sync.planning.trees import NewTree
+from sis.sync.planning.trees import NewTree, parent_of
 from sis.sync.rules import STAGE
 from sis.sync.staging import hands
 from sis.sync.staging.flush import Flusher
@@ -49,6 +49,7 @@ class Stage:
     def __post_init__(self) -> None:
         self._directories: dict[bytes, Beneath] = {}
         self._left_over: set[bytes] = set()
+        self._to_make: dict[bytes, tuple[Entry, NewTree]] = {}
         self._made: dict[bytes, Row] = {}
         self._fresh: set[bytes] = set()
         self._plain = hands.plain()
@@ -144,17 +145,26 @@ class Stage:
 
     # The files.
 
+    def open_areas(self, areas: Iterable[Area]) -> None:
+        """Make the staging directories of file systems."""
+        for area in areas:
+            self._directory(area)
+
     def begin(self, files: Iterable[NewFile], blobs: Mapping[bytes, bytes]) -> None:
-        """Note what every file lacks. What an earlier run left is looked through; nothing is written yet."""
+        """Note what every file lacks. What an earlier run left is looked through; no content is written yet."""
+        makings, left_over, in_trees = self.makings, self._left_over, self._to_make
+        areas = self.observed.areas
         for file in files:
-            area = self.observed.area_of(file.entry.path)
-            directory = self._directory(area)
-            making = self.makings.add(file, area.mount)
-            parts = self._rest_of(making, file, directory) if making.name in self._left_over else None
+            path = file.entry.path
+            area = areas[0] if len(areas) == 1 else self.observed.area_of(path)
+            if in_trees and file.tree and (parent := parent_of(path)) in in_trees:
+                self._make_directory_ready(parent)
+            making = makings.add(file, area.mount)
+            parts = self._rest_of(making, file, self._directory(area)) if making.name in left_over else None
             if parts is None:
-                self.makings.require(making, file, blobs)
+                makings.require(making, file, blobs)
             else:
-                self.makings.require_parts(making, parts, blobs)
+                makings.require_parts(making, parts, blobs)
 
     def hands(self, blobs: Mapping[bytes, bytes]) -> Hands:
         """New ones, with handles of their own on the staging directories."""
@@ -169,7 +179,7 @@ class Stage:
         self.counts.local += done.local
         self.counts.written += done.written
         for lacking in done.lacking:
-            self.makings.wait(self.makings.every[lacking.number], lacking.digest, lacking.offset)
+            self.makings.wait_again(lacking.number, lacking.digest, lacking.offset)
         for number, row in done.rows:
             self._is_ready(self.makings.every[number], row)
         for making in pieces:
@@ -181,6 +191,7 @@ class Stage:
 
     def _is_ready(self, making: Making, row: Row) -> None:
         making.is_ready = True
+        del self.makings.every[making.number]
         if making.is_in_tree:
             self._made[making.entry.path] = row
 
@@ -213,16 +224,28 @@ class Stage:
     # New directories.
 
     def prepare_trees(self, trees: Iterable[NewTree]) -> None:
-        """Make the directories that files are to be made in."""
+        """Note the directories that files are to be made in; each is made with the first file in it."""
         for tree in trees:
-            root = tree.entry.path
+            self._to_make.update((entry.path, (entry, tree)) for entry in (tree.entry, *tree.directories))
+
+    def make_directories(self) -> None:
+        """Make those that no file has been made in."""
+        while self._to_make:
+            self._make_directory_ready(next(iter(self._to_make)))
+
+    def _make_directory_ready(self, path: bytes) -> None:
+        """Make a directory of a new tree, and those above it."""
+        entry, tree = self._to_make[path]
+        root = tree.entry.path
+        if path != root and (parent := parent_of(path)) in self._to_make:
+            self._make_directory_ready(parent)
+        del self._to_make[path]
+        is_plain = entry.mode in self._plain.modes and entry.mode & 0o700 == 0o700
+        with contextlib.suppress(FileExistsError):
             stage = self._directory(self.observed.area_of(root))
-            for entry in (tree.entry, *tree.directories):
-                is_plain = entry.mode in self._plain.modes and entry.mode & 0o700 == 0o700
-                with contextlib.suppress(FileExistsError):
-                    stage.mkdir(name_in(root, entry.path), entry.mode if is_plain else 0o700)
-                    if is_plain and self._needs_only_a_time(entry):
-                        self._fresh.add(entry.path)
+            stage.mkdir(name_in(root, path), entry.mode if is_plain else 0o700)
+            if is_plain and self._needs_only_a_time(entry):
+                self._fresh.add(path)
 
     def make_specials(self, trees: Iterable[NewTree]) -> None:
         """Make what has no content in the new directories."""
@@ -233,7 +256,7 @@ class Stage:
                 self._make_special(stage, name_in(root, entry.path), entry)
 
     def complete_trees(self, trees: Iterable[NewTree]) -> None:
-        """All files are in them: make the links, and give directories their metadata, the innermost first."""
+        """All is in them: make the links, and give directories their metadata, the innermost first."""
         ready = {each.path: tree for tree in trees for each in (tree.entry, *tree.directories)}
 
         def staged(path: bytes) -> bytes:
