@@ -70,7 +70,7 @@ def sync(dry_run: bool, output: str, **given: Any) -> int:
     from sis.sync import engine
 
     started = time.monotonic()
-    with _prepared(**given) as (root, arguments), _progress(output) as observe:
+    with _prepared(changing=not dry_run, **given) as (root, arguments), _progress(output) as observe:
         outcome = engine.sync(root, dry_run=dry_run, observe=observe, **arguments)
     _show(outcome, output, time.monotonic() - started, "would change" if dry_run else "changed")
     return 0 if outcome.in_sync or dry_run else DifferencesFound.exit_code
@@ -84,7 +84,7 @@ def check(output: str, **given: Any) -> int:
     from sis.sync import engine
 
     started = time.monotonic()
-    with _prepared(**given) as (root, arguments):
+    with _prepared(changing=False, **given) as (root, arguments):
         outcome = engine.check(root, **arguments)
     _show(outcome, output, time.monotonic() - started, "differ")
     return 0 if outcome.in_sync else DifferencesFound.exit_code
@@ -92,6 +92,8 @@ def check(output: str, **given: Any) -> int:
 
 @contextlib.contextmanager
 def _prepared(
+    *,
+    changing: bool,
     where: str | None,
     image: str | None,
     root: Path | None,
@@ -102,11 +104,6 @@ def _prepared(
     key: str | None,
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
     from sis.errors import NotFound, UsageFault
-    from sis.image.kept import KeptStore
-    from sis.image.reference import parse, resolve
-    from sis.image.store import open_store
-    from sis.sync.desired import desired_tree
-    from sis.sync.staging.source import documents_of, open_source
 
     if where is None and image is None and root in (None, Path("/")):
         yield _as_the_head_says(full, state)
@@ -119,22 +116,30 @@ def _prepared(
         )
     if not root.is_dir():
         raise NotFound(f"no such directory: {root}", hint="--root must exist; mkdir makes an empty one to be filled")
-    store = KeptStore(open_store(where), documents_of(state_of(root, state)))
-    try:
-        resolved = resolve(store, parse(image), key=key)
-        yield (
-            root,
-            {
-                "want": desired_tree(resolved.version.manifest, store.manifest),
-                "policy": _policy(policy, resolved),
-                "source": open_source(store, resolved.version_id, resolved.version),
-                "state": state_of(root, state),
-                "mounts": frozenset(mount.strip("/").encode("utf-8", "surrogateescape") for mount in mounts),
-                "full": full,
-            },
-        )
-    finally:
-        store.close()
+    from sis.sync import engine
+
+    state = state_of(root, state)
+    with engine.begin(root, state, full=full, changing=changing) as begun:
+        from sis.image.kept import KeptStore
+        from sis.image.reference import parse, resolve
+        from sis.image.store import open_store
+        from sis.sync.desired import desired_tree
+        from sis.sync.staging.source import documents_of, open_source
+
+        with contextlib.closing(KeptStore(open_store(where), documents_of(state))) as store:
+            resolved = resolve(store, parse(image), key=key)
+            yield (
+                root,
+                {
+                    "want": desired_tree(resolved.version.manifest, store.manifest),
+                    "policy": _policy(policy, resolved),
+                    "source": open_source(store, resolved.version_id, resolved.version),
+                    "state": state,
+                    "mounts": frozenset(mount.strip("/").encode("utf-8", "surrogateescape") for mount in mounts),
+                    "full": full,
+                    "begun": begun,
+                },
+            )
 
 
 def _as_the_head_says(full: bool, state: Path) -> tuple[Path, dict[str, Any]]:

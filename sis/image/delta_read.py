@@ -45,13 +45,18 @@ class OpenDelta:
         """Whether what the newer chunk table has more travels here."""
         return bool(self.head.table.rows) or not self.head.items
 
+    @property
+    def novel_chunks(self) -> int:
+        """How many chunks the newer version has and the older has not."""
+        return sum(item.chunks for item in self.head.items)
+
     def bound(self, before: Manifest, after: Manifest) -> Delta:
         """The delta with its items placed between two manifests. Raises Corrupt if it is not theirs."""
         return self._placed(before.entries, novel_chunks(before, after))
 
     def bound_by(self, changes: RowChanges) -> Delta | None:
         """`bound`, from what differs; None where decoding both manifests is quicker. Raises Corrupt."""
-        novel = changes.novel()
+        novel = changes.novel(self.novel_chunks)
         return None if novel is None else self._placed(changes.before, novel)
 
     def _placed(self, before: Sequence[Entry] | Rows, novel: tuple[Novel, ...]) -> Delta:

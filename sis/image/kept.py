@@ -212,11 +212,12 @@ class KeptStore(DocumentStore):
         opened, before = self._open(version_id), self.applied
         if opened is None or before is None:
             return None
-        from sis.image.step import step_between
+        from sis.image.step import is_small, step_between
 
         try:
             old, new = self.version(before).manifest, self.version(version_id).manifest
-            old_data, data = self._kept_document(f"manifests/{old}", old), self._patched_manifest(new)
+            old_data = self._kept_document(f"manifests/{old}", old) if is_small(opened) else None
+            data = None if old_data is None else self._patched_manifest(new, old_data)
             if old_data is None or data is None:
                 return None
             step = step_between(opened, old, old_data, data)
@@ -255,8 +256,11 @@ class KeptStore(DocumentStore):
             self._refuse(self._led_to[digest], error)
             return None
 
-    def _patched_manifest(self, digest: str) -> bytes | None:
-        """A manifest's bytes, of those of the one applied and the delta that leads from it, if that works."""
+    def _patched_manifest(self, digest: str, old: bytes | None = None) -> bytes | None:
+        """A manifest's bytes, of those of the one applied and the delta that leads from it, if that works.
+
+        `old` are the bytes of the one applied, where these are at hand.
+        """
         version_id = self._led_to.get(digest)
         opened = self._open(version_id) if version_id is not None else None
         if version_id is None or opened is None:
@@ -264,8 +268,10 @@ class KeptStore(DocumentStore):
         from sis.image.delta_read import must_be
 
         try:
-            before = self.applied
-            data = opened.manifest_bytes(b"" if before is None else self._manifest_bytes(self.version(before).manifest))
+            if old is None:
+                before = self.applied
+                old = b"" if before is None else self._manifest_bytes(self.version(before).manifest)
+            data = opened.manifest_bytes(old)
             return None if data is None else must_be(data, digest, "the manifest")
         except (Corrupt, NotFound) as error:
             self._refuse(version_id, error)

@@ -76,22 +76,25 @@ class RowChanges:
     old: Mapping[bytes, Entry]
     new: Mapping[bytes, Entry]
 
-    def novel(self) -> tuple[Novel, ...] | None:
-        """The chunks the newer manifest has and the older has not, in order; None if too many are to be looked for."""
-        novel: dict[bytes, int] = {}
-        looked_for = 0
+    def novel(self, count: int) -> tuple[Novel, ...] | None:
+        """The chunks the newer manifest has and the older has not, in order; None if too many are to be looked for.
+
+        `count` of them are said to be there. Where no more come into question that is believed: whatever they are
+        taken for, what comes out of the delta is proved by their digests.
+        """
+        asked: dict[bytes, int] = {}
         for path, entry in self.new.items():
             had = self.old.get(path)
             known = {chunk.digest for chunk in had.each_chunk()} if had is not None else set()
             for digest, size in entry.each_chunk():
-                if digest == HOLE or digest in known or digest in novel:
-                    continue
-                looked_for += 1
-                if looked_for > _LOOKED_FOR_MAX:
-                    return None
-                if digest not in self.before.data:
-                    novel[digest] = size
-        return tuple(map(Novel._make, novel.items()))
+                if digest not in known:
+                    asked.setdefault(digest, size)
+        asked.pop(HOLE, None)
+        if len(asked) != count:
+            if len(asked) > _LOOKED_FOR_MAX:
+                return None
+            asked = {digest: size for digest, size in asked.items() if digest not in self.before.data}
+        return tuple(map(Novel._make, asked.items()))
 
 
 def row_changes(before: Rows, after: Rows) -> RowChanges | None:

@@ -12,7 +12,7 @@ from sis.image import codec
 from sis.image.delta import TablePart, join_table
 from sis.image.delta_read import Delta, OpenDelta, must_be
 from sis.image.model import ChunkTable, Manifest
-from sis.image.rows import RowChanges, Rows, row_changes
+from sis.image.rows import CHANGES_MAX, RowChanges, Rows, row_changes
 
 
 class Step(NamedTuple):
@@ -44,11 +44,16 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
 _part_decoder = msgspec.msgpack.Decoder(Part)
 
 
+def is_small(opened: OpenDelta) -> bool:
+    """Whether a delta may be a step: by the number of novel chunks it says it has."""
+    return opened.has_table and opened.novel_chunks <= CHANGES_MAX
+
+
 def step_between(opened: OpenDelta, before: str, old: bytes, new: bytes) -> Step | None:
     """The step between two manifests, whose bytes are proved; None where there is more to look at. Raises Corrupt."""
     changes = row_changes(Rows(old), Rows(new))
     delta = None if changes is None else opened.bound_by(changes)
-    if changes is None or delta is None or not opened.has_table:
+    if changes is None or delta is None:
         return None
     return Step(before, changes, delta, opened.stored_bytes(delta))
 

@@ -7,19 +7,23 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sis.errors import Locked, NotFound
 from sis.sync.desired import DesiredTree
 from sis.sync.faults import explained, fault_of
 from sis.sync.model import Observer, Outcome, Totals
 from sis.sync.rules import Conditions, PathPolicy
-from sis.sync.staging.source import ChunkSource
 from sis.sync.walk import index, still
 from sis.sync.walk.mounts import mount_points_below
 from sis.system import locks
 from sis.system.beneath import Beneath
 from sis.system.files import make_dirs
+
+if TYPE_CHECKING:
+    from sis.sync.staging.source import ChunkSource
 
 _ENDING_S = 0.2
 """How long what a killed run has forked may hold a root after it."""
@@ -35,14 +39,16 @@ def check(
     full: bool = False,
     mounts: frozenset[bytes] = frozenset(),
     retain: frozenset[str] = frozenset(),
+    begun: Begun | None = None,
 ) -> Outcome:
     """Say what differs below `root`; change nothing. The parameters are those of `sync`.
 
     With a `source`, `bytes_to_fetch` of each change is what a sync would move.
     """
-    with _opened(root) as tree, explained("looking at the tree"):
+    with _begun(begun, root, state, full=full) as ahead, explained("looking at the tree"):
+        tree = ahead.tree
         given = _conditions(tree, root, state, policy, mounts, retain)
-        walked = _walked(tree, given, full)
+        walked = _walked(ahead, given, full)
         told = _as_before(tree, want, given, walked, full)
         if told is not None:
             if source is not None and not source.is_settled():
@@ -66,6 +72,7 @@ def sync(
     retain: frozenset[str] = frozenset(),
     observe: Observer | None = None,
     only_stage: bool = False,
+    begun: Begun | None = None,
 ) -> Outcome:
     """Make the tree below `root` equal to `want`.
 
@@ -75,16 +82,19 @@ def sync(
     retain  kernel releases kept when the image drops them; of a running system its own kernel is kept in any case
     observe told of progress
     only_stage  make all that is new ready beside the tree and stop: the next run fetches nothing
+    begun   `begin` for this root and state, which holds them
 
     Raises Locked, NoSpace (before the first change), Unreachable, Corrupt, and SisError for what the kernel refuses.
     Whenever it is interrupted, every file is the old one or the new one, and another run does the rest.
     """
     if dry_run:
-        return check(root, want, policy=policy, state=state, source=source, full=full, mounts=mounts, retain=retain)
-    make_dirs(state, mode=0o700)
-    with locks.hold(state / "lock", f"sync of {root}"), _opened(root) as tree, _sole_writer(tree, root):
+        return check(
+            root, want, policy=policy, state=state, source=source, full=full, mounts=mounts, retain=retain, begun=begun
+        )
+    with _begun(begun, root, state, full=full, changing=True) as ahead:
+        tree = ahead.tree
         given = _conditions(tree, root, state, policy, mounts, retain)
-        walked = _walked(tree, given, full)
+        walked = _walked(ahead, given, full)
         told = _as_before(tree, want, given, walked, full)
         if told is not None and source.is_settled():
             return told
@@ -95,20 +105,68 @@ def sync(
         )
 
 
-def _walked(tree: Beneath, given: Conditions, full: bool) -> still.Walked:
+@dataclass(frozen=True)
+class Begun:
+    """A run of which it is not known yet what it is held to: its root open, and already walked if that is of use.
+
+    changing  nobody else may change the root or what is remembered of it
+    """
+
+    tree: Beneath
+    remembered: index.Index | None
+    walk: still.Walk | None
+    changing: bool
+
+
+@contextlib.contextmanager
+def begin(root: Path, state: Path, *, full: bool = False, changing: bool = False) -> Iterator[Begun]:
+    """Begin a `check`, or a `sync` (`changing`), whose other parameters are found out while a second process walks.
+
+    Raises as these.
+    """
+    with contextlib.ExitStack() as stack:
+        if changing:
+            make_dirs(state, mode=0o700)
+            stack.enter_context(locks.hold(state / "lock", f"sync of {root}"))
+        tree = stack.enter_context(_opened(root))
+        if changing:
+            stack.enter_context(_sole_writer(tree, root))
+        walk = None
+        with explained("looking at what is remembered"):
+            remembered = index.read(state)
+            if not full and remembered is not None and remembered.still is not None and not index.has_intent(state):
+                walk = still.Walk(tree, remembered, remembered.still)
+                stack.callback(walk.drop)
+        yield Begun(tree, remembered, walk, changing)
+
+
+@contextlib.contextmanager
+def _begun(begun: Begun | None, root: Path, state: Path, *, full: bool, changing: bool = False) -> Iterator[Begun]:
+    if begun is None:
+        with begin(root, state, full=full, changing=changing) as begun:
+            yield begun
+    else:
+        assert begun.changing or not changing
+        yield begun
+
+
+def _walked(ahead: Begun, given: Conditions, full: bool) -> still.Walked:
     """What is remembered, and what a walk says to it: only if the last run left nothing to do, on the same terms."""
-    remembered = index.read(given.state)
+    remembered = ahead.remembered
     if remembered is None or remembered.still is None or remembered.still.terms != given.terms:
         return still.Walked(remembered)
     if index.has_intent(given.state):
         return still.Walked(remembered)
     known = still.Known(remembered.listings, remembered.still, given.passes)
-    return still.Walked(remembered, known, None if full else still.changed_directories(tree, known, given.mounted))
+    walk = ahead.walk
+    if full or walk is None:
+        return still.Walked(remembered, known)
+    return still.Walked(remembered, known, lambda: still.changed_directories(ahead.tree, known, given.mounted, walk))
 
 
 def _as_before(tree: Beneath, want: DesiredTree, given: Conditions, walked: still.Walked, full: bool) -> Outcome | None:
     """The outcome if nothing has changed since the last run left nothing to do; None if that cannot be told."""
-    remembered, known, changed = walked.remembered, walked.known, walked.changed
+    remembered, known = walked.remembered, walked.known
     if remembered is None or known is None or remembered.tree != want.digest:
         return None
     if full:
@@ -116,7 +174,7 @@ def _as_before(tree: Beneath, want: DesiredTree, given: Conditions, walked: stil
 
         is_known = is_as_left(tree, want.entries, known, given.mounted, lambda path: given.verb(path) == "ignore")
     else:
-        is_known = changed is not None and still.is_harmless(tree, known, changed)
+        is_known = walked.changed is not None and still.is_harmless(tree, known, walked.changed)
     return Outcome(totals=Totals(entries=known.still.entries), notices=known.still.notices) if is_known else None
 
 

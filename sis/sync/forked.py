@@ -64,27 +64,45 @@ class Forked:
         return told.removesuffix(_END) if told.endswith(_END) else None
 
 
-def in_two(count: int, work: Callable[[Iterator[int]], bytes]) -> tuple[bytes, bytes] | None:
-    """Do `work` here and in a child, which both are dealt of the numbers below `count` whenever they want some more.
+class Shared:
+    """Work that a child begins at once, and that this process joins in when it has time for it (`joined`).
 
-    None if the child did not come to its end: what it had been dealt is not done.
+    Both are dealt of the numbers below `count` whenever they want some more.
     """
-    stride = max(1, -(-count // _DEALS_MAX), min(8, count // 256))
-    deck, end = os.pipe()
-    try:
+
+    def __init__(self, count: int, work: Callable[[Iterator[int]], bytes]) -> None:
+        self._count = count
+        self._stride = max(1, -(-count // _DEALS_MAX), min(8, count // 256))
+        self._work = work
+        self._deck, end = os.pipe()
         with open(end, "wb") as file:
-            file.write(b"".join(map(_NUMBER.pack, range(0, count, stride))))
+            file.write(b"".join(map(_NUMBER.pack, range(0, count, self._stride))))
+        self._helper = Forked(lambda: work(self._dealt()))
 
-        def dealt() -> Iterator[int]:
-            while card := os.read(deck, _NUMBER.size):
-                (first,) = _NUMBER.unpack(card)
-                yield from range(first, min(first + stride, count))
-
-        helper = Forked(lambda: work(dealt()))
+    def joined(self) -> tuple[bytes, bytes] | None:
+        """What the work gave here and in the child. None if that did not come to its end: its part is not done."""
         try:
-            mine = work(dealt())
+            mine = self._work(self._dealt())
         finally:
-            theirs = helper.result()
-    finally:
-        os.close(deck)
-    return None if theirs is None else (mine, theirs)
+            theirs = self._end()
+        return None if theirs is None else (mine, theirs)
+
+    def drop(self) -> None:
+        """Leave undone what is not begun."""
+        while os.read(self._deck, _NUMBER.size * _DEALS_MAX):
+            pass
+        self._end()
+
+    def _dealt(self) -> Iterator[int]:
+        while card := os.read(self._deck, _NUMBER.size):
+            (first,) = _NUMBER.unpack(card)
+            yield from range(first, min(first + self._stride, self._count))
+
+    def _end(self) -> bytes | None:
+        os.close(self._deck)
+        return self._helper.result()
+
+
+def in_two(count: int, work: Callable[[Iterator[int]], bytes]) -> tuple[bytes, bytes] | None:
+    """Do `work` on the numbers below `count` here and in a child; see `Shared`."""
+    return Shared(count, work).joined()

@@ -113,7 +113,7 @@ def _task(
     full: bool,
     source: ChunkSource | None,
 ) -> _Task:
-    step = source.step() if source is not None and walked.changed is not None else None
+    step = source.step() if source is not None and walked.known is not None and not full else None
     survey = survey_near(tree, want, given, walked, step) if step is not None else None
     if step is not None and survey is not None and survey.amended is not None:
         return _Task(survey.amended.part, survey, DeltaUse(step.delta, tree, survey.observed, step.cost))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import os
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+import msgspec
 
 from sis.errors import Locked
 
@@ -66,33 +66,54 @@ def _acquire(handle: int, path: Path, wait_s: float) -> None:
         else:
             return
         if time.monotonic() >= deadline + (_ENDING_S if _is_owner_gone(handle) else 0.0):
-            raise Locked(f"{path} is held by {_owner(handle)}", hint="wait for it to end, or end it, and try again")
+            raise Locked(
+                f"{path} is held by {_told(_owner(handle))}", hint="wait for it to end, or end it, and try again"
+            )
         time.sleep(_POLL_S)
 
 
+class _Owner(msgspec.Struct):
+    """`since` in seconds since the epoch."""
+
+    pid: int
+    host: str
+    purpose: str
+    since: float
+
+
+_owner_decoder = msgspec.json.Decoder(_Owner)
+
+
 def _sign(handle: int, purpose: str) -> None:
-    mine = {"pid": os.getpid(), "host": socket.gethostname(), "purpose": purpose, "since": time.time()}
+    mine = _Owner(pid=os.getpid(), host=os.uname().nodename, purpose=purpose, since=time.time())
     os.ftruncate(handle, 0)
-    os.pwrite(handle, json.dumps(mine).encode(), 0)
+    os.pwrite(handle, msgspec.json.encode(mine), 0)
+
+
+def _owner(handle: int) -> _Owner | None:
+    """Who says in the file that it holds the lock."""
+    try:
+        return _owner_decoder.decode(os.pread(handle, 4096, 0))
+    except msgspec.MsgspecError:
+        return None
 
 
 def _is_owner_gone(handle: int) -> bool:
     """Whether the lock is still held although the process that took it, on this host, has ended."""
+    owner = _owner(handle)
+    if owner is None or owner.host != os.uname().nodename:
+        return False
     try:
-        told = json.loads(os.pread(handle, 4096, 0))
-        if told["host"] == socket.gethostname():
-            os.kill(told["pid"], 0)
+        os.kill(owner.pid, 0)
     except ProcessLookupError:
         return True
-    except (ValueError, KeyError, TypeError, OSError):
+    except (OverflowError, OSError):
         return False
     return False
 
 
-def _owner(handle: int) -> str:
-    try:
-        told = json.loads(os.pread(handle, 4096, 0))
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(told["since"]))
-        return f"process {told['pid']} on {told['host']} ({told['purpose']}) since {since}"
-    except (ValueError, KeyError, TypeError):
+def _told(owner: _Owner | None) -> str:
+    if owner is None:
         return "another process"
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(owner.since))
+    return f"process {owner.pid} on {owner.host} ({owner.purpose}) since {since}"

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from sis.errors import Locked
 from sis.image.policy import Policy
-from sis.sync import forked, mend
+from sis.sync import engine, forked, mend
 from sis.sync.model import LayerFile
 from sis.sync.walk import index, still
 from sis.sync.walk.listing import ROOT_PARENT, listing_of
@@ -213,19 +214,49 @@ def test_a_walker_that_dies_costs_only_the_short_answer(held: Bench, monkeypatch
     monkeypatch.setattr(forked, "SHARED_FROM", 0)
     monkeypatch.setattr("sis.sync.forked.os.cpu_count", lambda: 2)
     monkeypatch.setattr("sis.sync.forked.threading.active_count", lambda: 1)
-    mine, really = os.getpid(), still._walk
+    mine, really = os.getpid(), still._changed
 
     def die(*given: object) -> object:
         if os.getpid() != mine:
             os._exit(1)
         return really(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(still, "_walk", die)
+    monkeypatch.setattr(still, "_changed", die)
     taken: list[int] = []
     look = mend.look
     monkeypatch.setattr(mend, "look", lambda *given, **more: (taken.append(1), look(*given, **more))[1])
     assert held.check().in_sync
     assert taken
+
+
+@pytest.mark.parametrize("held", ["two processes"], indirect=True)
+def test_a_run_can_begin_before_it_is_known_what_it_is_held_to(held: Bench, only_short: Callable[[], None]) -> None:
+    only_short()
+    with engine.begin(held.root, held.state, changing=True) as begun:
+        with pytest.raises(Locked), engine.begin(held.root, held.state, changing=True):
+            pass
+        assert held.check().in_sync, "which holds nothing"
+        assert held.sync(begun=begun) == held.check()
+
+
+@pytest.mark.parametrize("held", ["two processes"], indirect=True)
+def test_what_was_begun_on_other_terms_is_of_no_use(held: Bench) -> None:
+    (held.root / "var/log/syslog").write_text("the node's own")
+    assert held.sync().in_sync
+    held.policy = Policy(())
+    with engine.begin(held.root, held.state) as begun:
+        found = held.check(begun=begun)
+    assert "/var/log/syslog" in {change.path for change in found.changes}
+    assert found == held.check()
+
+
+@pytest.mark.parametrize("held", ["two processes"], indirect=True)
+def test_what_was_begun_and_is_not_wanted_any_more_leaves_nothing(held: Bench) -> None:
+    with pytest.raises(ZeroDivisionError), engine.begin(held.root, held.state, changing=True):
+        _ = 1 / 0
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    assert held.sync().in_sync
 
 
 def test_an_interrupted_run_is_taken_up(held: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

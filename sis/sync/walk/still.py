@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
-from sis.sync.forked import in_two, is_worth_it
+from sis.sync.forked import Shared, is_worth_it
 from sis.sync.rules import STAGE, parents_of
 from sis.sync.walk.index import Index, Still
 from sis.sync.walk.listing import (
@@ -45,15 +46,20 @@ class Known:
 
 @dataclass(frozen=True)
 class Walked:
-    """What is remembered of a tree, and what a walk has found by it.
+    """What is remembered of a tree, and what a walk finds by it.
 
-    known    what the walk was compared with; None if there was none
-    changed  the directories whose listing is not as remembered; None if that is not known
+    known  what the walk is compared with; None if there is none
+    find   comes to the end of the walk; None if it tells nothing
     """
 
     remembered: Index | None
     known: Known | None = None
-    changed: list[bytes] | None = None
+    find: Callable[[], list[bytes] | None] = field(default=lambda: None, repr=False)
+
+    @cached_property
+    def changed(self) -> list[bytes] | None:
+        """The directories whose listing is not as remembered; None if that is not known. Waits for the walk's end."""
+        return self.find()
 
     @property
     def calm(self) -> frozenset[bytes]:
@@ -64,15 +70,45 @@ class Walked:
         return frozenset(known.listings.keys() - known.still.aside.keys() - {*self.changed, ROOT_PARENT})
 
 
-def changed_directories(tree: Beneath, known: Known, mounted: frozenset[bytes]) -> list[bytes] | None:
-    """Walk `tree`: the directories whose listing is not as remembered. None if that cannot be told.
+class Walk:
+    """One walk against the listings of an index: begun at once by a second process where there is much to walk."""
 
-    `mounted` are the mount points below it now.
+    def __init__(self, tree: Beneath, remembered: Index, still: Still) -> None:
+        directories = list(remembered.listings)
+        aside = still.aside
+
+        def walk(numbers: Iterator[int]) -> bytes:
+            changed = _changed(tree, remembered.listings, aside, directories, numbers)
+            return b" ".join(b"%d" % number for number in changed)
+
+        self._directories = directories
+        self._walk = walk
+        self._begun = Shared(len(directories), walk) if is_worth_it(still.entries) else None
+
+    def changed(self) -> list[bytes] | None:
+        """The directories whose listing is not as remembered, after the end of the walk. None if that is not known."""
+        told: Sequence[bytes] | None
+        if self._begun is None:
+            told = [self._walk(iter(range(len(self._directories))))]
+        else:
+            begun, self._begun = self._begun, None
+            told = begun.joined()
+        return None if told is None else [self._directories[int(number)] for each in told for number in each.split()]
+
+    def drop(self) -> None:
+        """Walk no further."""
+        if self._begun is not None:
+            self._begun.drop()
+            self._begun = None
+
+
+def changed_directories(tree: Beneath, known: Known, mounted: frozenset[bytes], walk: Walk) -> list[bytes] | None:
+    """The directories that `walk` finds changed. None if that cannot be told.
+
+    `mounted` are the mount points below the tree now.
     """
     try:
-        if not surroundings_are_known(tree, known, mounted):
-            return None
-        return _changed(tree, known)
+        return walk.changed() if surroundings_are_known(tree, known, mounted) else None
     except OSError:
         return None
 
@@ -114,23 +150,14 @@ def _are_apart(tree: Beneath, uncrossed: Sequence[bytes], mounted: frozenset[byt
     return True
 
 
-def _changed(tree: Beneath, known: Known) -> list[bytes] | None:
-    """The directories whose listing is not as remembered; None if one of them cannot be listed."""
-    directories = list(known.listings)
-
-    def walk(numbers: Iterator[int]) -> bytes:
-        return b" ".join(b"%d" % number for number in _walk(tree, known, directories, numbers))
-
-    if not is_worth_it(known.still.entries):
-        told: Sequence[bytes] | None = [walk(iter(range(len(directories))))]
-    else:
-        told = in_two(len(directories), walk)
-    return None if told is None else [directories[int(number)] for each in told for number in each.split()]
-
-
-def _walk(tree: Beneath, known: Known, directories: Sequence[bytes], numbers: Iterable[int]) -> Iterator[int]:
+def _changed(
+    tree: Beneath,
+    listings: Mapping[bytes, Listing],
+    aside: Mapping[bytes, Mapping[bytes, bool]],
+    directories: Sequence[bytes],
+    numbers: Iterable[int],
+) -> Iterator[int]:
     """Which of these directories do not have a listing as remembered; also those that cannot be listed."""
-    listings, aside = known.listings, known.still.aside
     for number in numbers:
         directory = directories[number]
         if directory == ROOT_PARENT:
