@@ -43,7 +43,7 @@ class Ours(Method):
             figures.append(self.on_head("publish", [*publish, "--no-deltas"], delta))
         else:
             figures.append(self.on_head("publish", [*publish, *(["--no-deltas"] if version == "p1" else [])]))
-        if version == "v2":
+        if version == "v2" and "newcomers" not in self.scene.size.left_out:
             figures.append(self.on_head("newcomers", self._sis("image", "deltas", image, _CHANNEL, "--whole")))
         return figures
 
