@@ -19,7 +19,10 @@ from sis.image.packs import decode, read_footer
 from sis.image.store import LocalStore
 from sis.system.parent import end_with
 
-_TASKS_AHEAD = 8
+_BYTES_AHEAD = 32 << 20
+"""What comes out of the tasks that are sent before the first of them is done, for each process: a dear one in their
+midst keeps no core idle."""
+
 _T = TypeVar("_T")
 
 
@@ -69,29 +72,35 @@ class Encoders:
 
     def encoded(self, tasks: Iterable[Task | Encoded]) -> Iterator[Encoded]:
         """The outcome of each task, in order; what is encoded already is passed on."""
-        calls = (task if isinstance(task, Encoded) else partial(encode, task) for task in tasks)
-        return self._in_order(calls, self._count * _TASKS_AHEAD)
+        calls = ((_output_bytes(task), task if isinstance(task, Encoded) else partial(encode, task)) for task in tasks)
+        return self._in_order(calls, self._count * _BYTES_AHEAD)
 
     def solid(self, runs: Iterable[Run]) -> Iterator[Encoded]:
         """The items of solid runs, in order; one run for each process is under way."""
-        calls: Iterator[partial[list[Encoded]] | list[Encoded]] = (partial(encode_solid, run) for run in runs)
+        calls: Iterator[tuple[int, partial[list[Encoded]] | list[Encoded]]] = (
+            (1, partial(encode_solid, run)) for run in runs
+        )
         for items in self._in_order(calls, self._count):
             yield from items
 
-    def _in_order(self, calls: Iterable[partial[_T] | _T], ahead: int) -> Iterator[_T]:
-        waiting: deque[Future[_T] | _T] = deque()
-        for call in calls:
+    def _in_order(self, calls: Iterable[tuple[int, partial[_T] | _T]], ahead: int) -> Iterator[_T]:
+        """The outcomes of (weight, call), in order; calls of about the weight `ahead` are under way."""
+        waiting: deque[tuple[int, Future[_T] | _T]] = deque()
+        under_way = 0
+        for weight, call in calls:
             if not isinstance(call, partial):
-                waiting.append(call)
+                waiting.append((weight, call))
             elif self._pool is None:
-                yield call()
-                continue
+                waiting.append((weight, call()))
             else:
-                waiting.append(self._pool.submit(call))
-            if self._pool is None or len(waiting) >= ahead:
-                yield _outcome(waiting.popleft())
+                waiting.append((weight, self._pool.submit(call)))
+            under_way += weight
+            while waiting and (self._pool is None or under_way >= ahead):
+                first, outcome = waiting.popleft()
+                under_way -= first
+                yield _outcome(outcome)
         while waiting:
-            yield _outcome(waiting.popleft())
+            yield _outcome(waiting.popleft()[1])
 
 
 def encode(task: Task) -> Encoded:
@@ -110,6 +119,10 @@ def encode_solid(run: Run) -> list[Encoded]:
     payloads = solid.compressed((_content(store, output) for output in run.outputs), size)
     methods = itertools.chain((patches.SOLID,), itertools.repeat(patches.CONTINUED))
     return [Encoded(method, payload, ()) for method, payload in zip(methods, payloads, strict=False)]
+
+
+def _output_bytes(task: Task | Encoded) -> int:
+    return sum(piece.end - piece.start for piece in task.output) if isinstance(task, Task) else len(task.payload)
 
 
 def _outcome(waiting: Future[_T] | _T) -> _T:

@@ -17,8 +17,8 @@ WHOLE_BYTES_MAX = 8 << 20
 _WINDOW_BYTES = 2 << 20
 _WINDOW_MARGIN_BYTES = 32 << 10
 _OUTPUT_BYTES = 1 << 20
-_SMALL_BYTES = 64 << 10
-_GROUP_BYTES = 256 << 10
+_SMALL_BYTES = 128 << 10
+_GROUP_BYTES = 512 << 10
 """Small neighbours share an item up to this much output: fewer, better packed items, and not much lost with one."""
 
 _PART_BYTES = 1 << 20

@@ -31,18 +31,24 @@ _LONG_LEVEL = 9
 _LEVEL = 12
 _FINE_LEVEL = 19
 _FINE_BYTES_MAX = 64 << 10
+"""Neither what is finely compressed nor what it may point into is longer: the time goes with both."""
+
 _LONG_BYTES_MIN = 2 << 20
 """Levels were chosen by measurement: docs/bench/delta-choice.md."""
 
 _CONTROL = struct.Struct("<II")
 _CONTROL_ROW = 24
-_TINY_BYTES = 300
-_TINY_FRACTION = 16
-_POOR_FRACTION = 2
-"""bsdiff is worth its time where zstd leaves between a sixteenth and a half of what is new."""
+_CONTROL_NUMBERS = struct.Struct("<QQQ")
+_SIGN = 1 << 63
+"""bsdiff's own integers: sign and magnitude, little-endian."""
 
-_BASE_FACTOR = 1.6
-"""Nor is it where the old side is that much longer: its time goes with the old, its gain with the new."""
+_TINY_BYTES = 300
+_TINY_FRACTION = 15
+"""bsdiff is worth its time where zstd leaves more than that of the old side: its time goes with the old, what it saves
+with what zstd leaves."""
+
+_POOR_FRACTION = 3
+"""Where zstd leaves more than that of what is new, bsdiff does no better."""
 
 _PLAIN_ADVANTAGE = 0.98
 _LOOKED_AT_BYTES = 4096
@@ -109,7 +115,7 @@ def compress(data: bytes, prefix: bytes = b"") -> bytes:
     """One zstd frame of `data`, which may point into `prefix`. As fine as is worth it for its length."""
     window = min(27, max(10, (len(prefix) + len(data)).bit_length()))
     parameters = zstandard.ZstdCompressionParameters.from_level(
-        _level(len(data), bool(prefix)),
+        _level(len(data), len(prefix)),
         source_size=len(data),
         dict_size=len(prefix),
         window_log=window,
@@ -121,10 +127,10 @@ def compress(data: bytes, prefix: bytes = b"") -> bytes:
     return zstandard.ZstdCompressor(compression_params=parameters, dict_data=dictionary).compress(data)
 
 
-def _level(size: int, has_prefix: bool) -> int:
-    if size <= _FINE_BYTES_MAX:
+def _level(size: int, prefix_bytes: int) -> int:
+    if max(size, prefix_bytes) <= _FINE_BYTES_MAX:
         return _FINE_LEVEL
-    if has_prefix:
+    if prefix_bytes:
         return _PREFIX_LEVEL
     return _LEVEL if size < _LONG_BYTES_MIN else _LONG_LEVEL
 
@@ -155,9 +161,7 @@ def _is_for_bsdiff(base: bytes, data: bytes, by_prefix: int) -> bool:
     """Whether bsdiff may win enough: on binaries that are neither compressed nor nearly the same anyway."""
     if max(len(base), len(data)) > BSDIFF_BYTES_MAX or b"\0" not in data[:_LOOKED_AT_BYTES]:
         return False
-    if len(base) > _BASE_FACTOR * len(data) + _MARGIN_BYTES:
-        return False
-    return max(_TINY_BYTES, len(data) // _TINY_FRACTION) < by_prefix < len(data) // _POOR_FRACTION
+    return max(_TINY_BYTES, len(base) // _TINY_FRACTION) < by_prefix < len(data) // _POOR_FRACTION
 
 
 def _bsdiff(base: bytes, data: bytes) -> bytes:
@@ -196,20 +200,11 @@ def _check_control(control: bytes, base_bytes: int, size: int, difference_bytes:
     """
     added = copied = at = 0
     reach = base_bytes + size
-    for start in range(0, len(control), _CONTROL_ROW):
-        add = _number(control, start)
-        copy = _number(control, start + 8)
-        seek = _number(control, start + 16)
-        if add < 0 or copy < 0 or abs(at) > reach or abs(seek) > 2 * reach:
+    for add, copy, seek in _CONTROL_NUMBERS.iter_unpack(control):
+        if add >= _SIGN or copy >= _SIGN or abs(at) > reach or (seek & ~_SIGN) > 2 * reach:
             raise Corrupt("the delta's item is malformed")
         added += add
         copied += copy
-        at += add + seek
+        at += add + (seek if seek < _SIGN else _SIGN - seek)
     if (added, copied) != (difference_bytes, extra_bytes) or added + copied != size:
         raise Corrupt(f"the delta's item makes {added + copied} bytes, not {size}")
-
-
-def _number(data: bytes, at: int) -> int:
-    """bsdiff's own integers: sign and magnitude, little-endian."""
-    raw = int.from_bytes(data[at : at + 8], "little")
-    return -(raw & ~(1 << 63)) if raw >> 63 else raw

@@ -32,7 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[LocalStore, str, str
         for name in ("a", "b"):
             (tree / name).write_bytes(noise.randbytes(6000) + bytes([number]) * 40)
         (tree / "c").write_bytes(noise.randbytes(90_000) + bytes([number]))
-    (where / "2/z").write_bytes(rng.randbytes(70_000))
+    (where / "2/z").write_bytes(rng.randbytes(140_000))
     store = LocalStore(where / "store")
     one, two = (commit(store, "image", where / str(number)).version_id for number in (1, 2))
     delta_make.make(store, one, two, processes=1)

@@ -255,7 +255,7 @@ def test_many_items_are_made_in_processes_the_same(tmp_path: Path, monkeypatch: 
             folder = where / str(number)
             folder.mkdir(parents=True)
             for name in range(6):
-                (folder / str(name)).write_bytes(rng.randbytes(70_000) + bytes([number]) * 50)
+                (folder / str(name)).write_bytes(rng.randbytes(210_000) + bytes([number]) * 50)
                 os.utime(folder / str(name), ns=(0, 10**18))
             os.utime(folder, ns=(0, 10**18))
             ids.append(commit(store, "image", folder).version_id)
