@@ -16,7 +16,7 @@ from sis.sync.staging import crew
 
 
 @contextlib.contextmanager
-def doing(do: Callable[[int], int], portions: Iterator[int], *, is_much: bool = True) -> Iterator[Iterator[int]]:
+def doing(do: Callable[[int], int], portions: Iterator[int | None], *, is_much: bool = True) -> Iterator[Iterator[int]]:
     @contextlib.contextmanager
     def worker() -> Iterator[Callable[[int], int]]:
         yield do
@@ -32,7 +32,9 @@ def done(do: Callable[[int], int], *portions: int, is_much: bool = True) -> list
 
 
 @pytest.mark.parametrize("is_much", [True, False])
-@pytest.mark.parametrize("portions", [(0,), (1,), (2,), (5000,), (0, 1), (1, 1, 3, 3, 40, 2000), (10, 20, 5000, 5001)])
+@pytest.mark.parametrize(
+    "portions", [(0,), (1,), (2,), (5000,), (0, 1), (0, 0, 1, 1, 3, 3, 40, 2000), (10, 20, 5000, 5001)]
+)
 def test_every_task_is_done_once(is_much: bool, portions: tuple[int, ...]) -> None:
     assert done(lambda number: number, *portions, is_much=is_much) == list(range(portions[-1]))
 
@@ -58,17 +60,33 @@ def test_more_is_prepared_while_work_is_under_way() -> None:
 def test_who_has_nothing_to_add_is_asked_again_when_something_is_done() -> None:
     came: list[int] = []
 
-    def portions() -> Iterator[int]:
+    def portions() -> Iterator[int | None]:
         yield 3
         while len(came) < 3:
             before = len(came)
-            yield 3
+            yield None
             assert len(came) > before
         yield 5
 
     with doing(lambda number: number, portions()) as results:
         came.extend(results)
     assert sorted(came) == [0, 1, 2, 3, 4]
+
+
+def test_who_adds_nothing_is_not_kept_waiting() -> None:
+    """The first task waits for what is prepared after steps that have nothing to add."""
+    reader, writer = os.pipe()
+
+    def portions() -> Iterator[int]:
+        yield 1
+        yield 1
+        yield 1
+        os.write(writer, b"!")
+
+    with doing(lambda _number: len(os.read(reader, 1)), portions()) as results:
+        assert list(results) == [1]
+    os.close(reader)
+    os.close(writer)
 
 
 def test_what_is_prepared_later_is_known_to_those_who_do_it() -> None:

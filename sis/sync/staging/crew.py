@@ -59,20 +59,20 @@ class _Fault(msgspec.Struct, array_like=True):
 
 
 def results(
-    kind: type[_Result], portions: Iterator[int], worker: _Worker[_Result], *, is_much: bool
+    kind: type[_Result], portions: Iterator[int | None], worker: _Worker[_Result], *, is_much: bool
 ) -> Generator[_Result, None, None]:
     """Do tasks and yield what comes of each, in any order.
 
     kind      of the results, something msgspec can encode
-    portions  prepares the tasks: each step tells how many there are by now, numbered 0, 1, …; one that tells the same
-              number again has nothing to add before one of those under way has been done
+    portions  prepares the tasks: each step tells how many there are by now, numbered 0, 1, …, or None when it wants to
+              go on only after one of those under way has been done
     is_much   whether the work is worth processes of its own
 
     Raises what a task or a step raises; the others are broken off.
     """
     tasks = under_way = 0
     if not is_much:
-        tasks = under_way = max(portions, default=0)
+        tasks = under_way = max((by_now for by_now in portions if by_now is not None), default=0)
         if tasks <= 1:
             with worker() as do:
                 yield from map(do, range(tasks))
@@ -85,10 +85,10 @@ def results(
     try:
         crew.add(range(tasks))
         for by_now in portions:
-            added, tasks = by_now - tasks, by_now
-            crew.add(range(tasks - added, tasks))
-            under_way += added
-            for result in crew.told(patiently=not added and under_way > 0):
+            if by_now is not None:
+                crew.add(range(tasks, by_now))
+                tasks, under_way = by_now, under_way + by_now - tasks
+            for result in crew.told(patiently=by_now is None and under_way > 0):
                 under_way -= 1
                 yield result
         while under_way:

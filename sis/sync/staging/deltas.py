@@ -29,6 +29,9 @@ from sis.system.beneath import Beneath
 MADE_BYTES = 16 << 20
 """What the items of one request come to, about."""
 
+_HARDLY = 32
+"""By this part of it an item may be the dearer: chunks take requests of their own, and the chunk table read."""
+
 _SOURCE_LOST = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EIO, errno.ENXIO, errno.EACCES)
 _PATHS_TOLD = 3
 
@@ -77,7 +80,7 @@ class DeltaUse:
         return min(by_chunk, -(-placed.item.stored * self._sizes[digest] // placed.size))
 
     def chosen(self, missing: Iterable[bytes]) -> tuple[Placed, ...]:
-        """The items to use, in file order: those that cost no more than the missing chunks they make.
+        """The items to use, in file order: those that cost hardly more than the missing chunks they make, or less.
 
         A solid run is taken from its beginning to the last item that makes one of them, or not at all.
         """
@@ -94,7 +97,10 @@ class DeltaUse:
             items = self._delta.items[first : last + 1]
             if first not in self._usable:
                 self._drifted.update(entry.path for entry in self._bases(items[0]) if not self._is_here(entry))
-            elif sum(it.item.stored for it in items) <= sum(by_chunks.get(it, 0) for it in range(first, last + 1)):
+                continue
+            by_items = sum(placed.item.stored for placed in items)
+            by_packs = sum(by_chunks.get(number, 0) for number in range(first, last + 1))
+            if by_items - by_items // _HARDLY <= by_packs:
                 chosen += items
         return tuple(chosen)
 

@@ -72,6 +72,7 @@ class Fetching:
         self.bytes_fetched = 0
         self._source = source
         self._dictionaries: dict[int, bytes] = {}
+        self._distinct: dict[bytes, bytes] = {}
 
     def fetch(self, wanted: Range, put: Put) -> None:
         """Put all chunks of a range. What came whole before a fault is put before the fault is raised.
@@ -128,9 +129,11 @@ class Fetching:
             return decode(again, location, dictionary, pack=name)
 
     def _dictionary(self, pack: int) -> bytes:
+        """The same value for all packs that share one: what was digested for it is found by it, a hundred kB long."""
         known = self._dictionaries.get(pack)
         if known is None:
-            known = self._dictionaries[pack] = self._source.dictionary(pack)
+            read = self._source.dictionary(pack)
+            known = self._dictionaries[pack] = self._distinct.setdefault(read, read)
         return known
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import mmap
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import NamedTuple
 
 from sis.image.codec import RUN_BYTES
@@ -102,7 +102,7 @@ class _Ready:
         stage.complete_trees(trees)
         return self.fetched
 
-    def _portions(self) -> Iterator[int]:
+    def _portions(self) -> Iterator[int | None]:
         """Begin the files, a portion at a time, and make tasks of what can be asked for by then.
 
         What a group of a delta's items makes is asked for when all files that want any of it are begun; so is a chunk
@@ -113,15 +113,13 @@ class _Ready:
         requests = self._requests(plan.to_fetch)
         for files in in_portions(plan.files):
             stage.begin(files, self.blobs)
-            self._add(requests)
-            yield self.added
+            yield from self._add(requests)
             while len(stage.makings.every) > _ON_THE_WAY and self.tasks:
-                yield self.added
+                yield None
         left = requests.not_ready(plan.to_fetch & stage.makings.waiting.keys())
         if left:
             stage.makings.asked = left
-            self._add(self._requests(set(left)))
-            yield self.added
+            yield from self._add(self._requests(set(left)))
         stage.make_directories()
         stage.make_specials(plan.trees)
         _ = plan.steps, plan.changes
@@ -130,23 +128,28 @@ class _Ready:
         """Ask again for all that did not come as it should have."""
         makings = self.stage.makings
         makings.begin_round()
-        self._add(self._requests(makings.waiting.keys()))
-        yield self.added
+        yield from self._add(self._requests(makings.waiting.keys()))
 
     def _requests(self, missing: Set[bytes]) -> Requests:
         return self.by_delta.requests(missing) if missing and self.by_delta else Requests()
 
-    def _add(self, requests: Requests) -> None:
-        """Make tasks of what is waited for since this was last done, the longest copies first."""
+    def _add(self, requests: Requests) -> Iterator[int]:
+        """Make tasks of what is waited for since this was last done, the longest copies first.
+
+        What needs the chunk table comes last: it is read when it is first asked for.
+        """
         asked, copies = self.stage.makings.take_asked()
         groups, others = requests.sorted_out(asked)
-        tasks: list[_Task] = [*_copies(copies), *map(_Items, groups)]
+        yield self._added([*_copies(copies), *map(_Items, groups)])
         if others:
-            tasks += coalesce(located(self.source.locations, others))
+            yield self._added(coalesce(located(self.source.locations, others)))
+
+    def _added(self, tasks: Sequence[_Task]) -> int:
         self.tasks.update(enumerate(tasks, self.added))
         self.added += len(tasks)
+        return self.added
 
-    def _do(self, portions: Iterator[int], finishing: Hands) -> None:
+    def _do(self, portions: Iterator[int | None], finishing: Hands) -> None:
         is_much = self.plan.bytes_written >= MUCH_BYTES or len(self.plan.files) >= MUCH_FILES
         self.tasks, self.added = {}, 0
         self.source.store.close()  # no two processes on one connection
@@ -157,10 +160,11 @@ class _Ready:
 
     @contextlib.contextmanager
     def _worker(self) -> Iterator[Callable[[int], _Did]]:
+        fetching = Fetching(self.source)
         with self.stage.hands(self.blobs) as hands:
-            yield lambda number: self._task(number, self.tasks[number], hands)
+            yield lambda number: self._task(number, self.tasks[number], hands, fetching)
 
-    def _task(self, number: int, task: _Task, hands: Hands) -> _Did:
+    def _task(self, number: int, task: _Task, hands: Hands, fetching: Fetching) -> _Did:
         if isinstance(task, _Copies):
             for making in task.makings:
                 hands.copy(making)
@@ -174,9 +178,9 @@ class _Ready:
             if made.is_unreadable:
                 self.delta_given_up[0] = 1
             return _Did(number, hands.told(), made)
-        fetching = Fetching(self.source)
+        before = fetching.bytes_fetched
         fetching.fetch(task, hands.put)
-        return _Did(number, hands.told(), fetched=fetching.bytes_fetched)
+        return _Did(number, hands.told(), fetched=fetching.bytes_fetched - before)
 
     def _note(self, task: _Task, did: _Did, finishing: Hands) -> None:
         makings = self.stage.makings
