@@ -2,49 +2,68 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import stat
-from collections.abc import Callable, Iterable, Mapping
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from sis.image.model import ANY_MTIME, TYPE_OF_KIND, Entry, Kind
+from sis.image.model import ANY_MTIME, Entry, Kind
 from sis.sync.planning.planned import Plan, Step
 from sis.sync.rules import STAGE
+from sis.sync.staging import crew
 from sis.sync.staging.stage import Stage
-from sis.sync.walk.listing import Row, fields_of, row_of
-from sis.sync.walk.observe import Area
+from sis.sync.walk.listing import Row, row_of
+from sis.sync.walk.observe import Observed
 from sis.system.beneath import Beneath
+
+SHARED_FROM = 256
+"""Files to be removed in one phase from which on several threads remove them."""
+
+_TASK_STEPS = 64
 
 
 class Applied(NamedTuple):
     """What came of it.
 
-    placed     the lstat of every path placed, taken right after
-    made       the lstat of what came into place with a new directory, taken before
+    placed     the lstat of every path placed, or given more than a time, taken right after
+    timed      paths of what was there and was given its time
+    disturbed  paths that someone changed after they were looked at; left as they are
     not_empty  directories that could not be removed because something new was in them
+    at         when the last change had been made, by the monotonic clock
     """
 
     placed: Mapping[bytes, Row]
-    made: Mapping[bytes, Row]
+    timed: tuple[bytes, ...]
+    disturbed: tuple[bytes, ...]
     not_empty: tuple[bytes, ...]
+    at: float
 
 
-def apply(tree: Beneath, plan: Plan, stage: Stage, areas: Iterable[Area]) -> Applied:
-    """Do the steps in order. Everything staged, and each phase, is durable before the next begins.
+def apply(
+    tree: Beneath, plan: Plan, stage: Stage, observed: Observed, meanwhile: Callable[[], None] = lambda: None
+) -> Applied:
+    """Do the steps, each phase after the one before. Everything staged is durable before the first, all at the end.
 
-    Raises OSError; what was done by then stays done, and a further run does the rest.
+    `meanwhile` is called once, while the disk is waited for. Raises OSError; what was done by then stays done, and a
+    further run does the rest.
     """
-    return _Applying(tree, stage, tuple(areas)).run(plan)
+    return _Applying(tree, stage, observed).run(plan, meanwhile)
 
 
 class _Applying:
-    def __init__(self, tree: Beneath, stage: Stage, areas: tuple[Area, ...]) -> None:
+    def __init__(self, tree: Beneath, stage: Stage, observed: Observed) -> None:
         self.tree = tree
         self.stage = stage
-        self.areas = areas
+        self.observed = observed
+        self.named_often = {path for paths in observed.shared.values() for path in paths}
         self.placed: dict[bytes, Row] = {}
+        self.timed: list[bytes] = []
+        self.disturbed: list[bytes] = []
         self.not_empty: list[bytes] = []
-        self.do: Mapping[str, Callable[[Step], None]] = {
+        self._ways: Mapping[str, Callable[[Step], None]] = {
             "tree": self._tree,
             "directory": self._directory,
             "place": self._place,
@@ -52,34 +71,86 @@ class _Applying:
             "metadata": self._metadata,
             "remove": self._remove,
             "mtime": self._mtime,
-            "barrier": self._barrier,
         }
 
-    def run(self, plan: Plan) -> Applied:
+    def run(self, plan: Plan, meanwhile: Callable[[], None]) -> Applied:
         self._barrier()
-        in_order = [step for step in plan.steps if step.verb != "mtime"]
-        for step in in_order:
-            self.do[step.verb](step)
-        for area in self.areas:
-            self.tree.remove_tree(area.path(STAGE))
+        phase: list[Step] = []
+        times: list[Step] = []
         for step in plan.steps:
-            if step.verb == "mtime":
-                self._mtime(step)
-        self._barrier()
-        return Applied(self.placed, self.stage.made, tuple(self.not_empty))
+            if step.verb in ("phase", "barrier"):
+                self._do(phase)
+                phase = []
+                if step.verb == "barrier":
+                    self._barrier()
+            else:
+                (times if step.verb == "mtime" else phase).append(step)
+        self._do(phase)
+        for area in self.observed.areas:
+            self.tree.remove_tree(area.path(STAGE))
+        self._do(times)
+        at = time.monotonic()
+        self._last_barrier(meanwhile)
+        return Applied(self.placed, tuple(self.timed), tuple(self.disturbed), tuple(self.not_empty), at)
 
-    def _barrier(self, _step: Step | None = None) -> None:
-        for area in self.areas:
+    def _barrier(self) -> None:
+        for area in self.observed.areas:
             self.tree.sync_filesystem(area.mount)
+
+    def _last_barrier(self, meanwhile: Callable[[], None]) -> None:
+        failed: list[OSError] = []
+
+        def wait() -> None:
+            try:
+                self._barrier()
+            except OSError as error:
+                failed.append(error)
+
+        waiting = threading.Thread(target=wait, name="barrier")
+        waiting.start()
+        try:
+            meanwhile()
+        finally:
+            waiting.join()
+        for error in failed:
+            raise error
+
+    def _do(self, phase: list[Step]) -> None:
+        if len(phase) >= SHARED_FROM and all(step.verb == "remove" and not step.is_directory for step in phase):
+            self._remove_files(phase)
+            return
+        for step in phase:
+            self._ways[step.verb](step)
+
+    def _remove_files(self, steps: list[Step]) -> None:
+        """By several threads: most of it is the kernel's work, and they wait for the disk together."""
+        tasks = [steps[start : start + _TASK_STEPS] for start in range(0, len(steps), _TASK_STEPS)]
+
+        @contextlib.contextmanager
+        def worker() -> Iterator[Callable[[int], int]]:
+            # Handles of its own: it may still wait for the disk when the work is broken off.
+            with Beneath(os.dup(self.tree.root)) as tree:
+
+                def remove(number: int) -> int:
+                    for step in tasks[number]:
+                        _remove_file(tree, step.path)
+                    return number
+
+                yield remove
+
+        with contextlib.closing(crew.results(int, iter((len(tasks),)), worker, is_much=False)) as removed:
+            for _ in removed:
+                pass
 
     def _tree(self, step: Step) -> None:
         self.tree.rename(self.stage.path_of_tree(_entry(step)), step.path)
         self._note(step.path)
 
     def _directory(self, step: Step) -> None:
-        entry = _entry(step)
-        if step.mtime_ns == ANY_MTIME:
-            self._make_directory(step, entry)
+        if step.mtime_ns != ANY_MTIME:
+            self.timed.append(step.path)
+            return
+        self._make_directory(step, _entry(step))
         self._note(step.path)
 
     def _make_directory(self, step: Step, entry: Entry) -> None:
@@ -101,22 +172,35 @@ class _Applying:
 
     def _metadata(self, step: Step) -> None:
         entry = _entry(step)
-        if step.mtime_ns != ANY_MTIME:
+        if not self._is_as_seen(entry):
+            self.disturbed.append(step.path)
+        elif step.mtime_ns != ANY_MTIME:
             self.tree.set_mtime(step.path, step.mtime_ns)
+            self.timed.append(step.path)
         else:
             self._set_metadata(entry, mtime_ns=None if entry.mtime_ns == ANY_MTIME else entry.mtime_ns)
-        self._note(step.path)
+            self._note(step.path)
+
+    def _is_as_seen(self, entry: Entry) -> bool:
+        """Whether the content that was verified is still there: our change of its time would hide another's."""
+        path = entry.path
+        if entry.link or path in self.named_often:  # our own steps give its inode names and take them
+            return True
+        try:
+            return row_of(self.tree.lstat(path)) == self.observed.found[path].row
+        except (FileNotFoundError, NotADirectoryError):
+            return False
 
     def _remove(self, step: Step) -> None:
+        if not step.is_directory:
+            _remove_file(self.tree, step.path)
+            return
         try:
-            if step.is_directory:
-                self.tree.rmdir(step.path)
-            else:
-                self.tree.unlink(step.path)
+            self.tree.rmdir(step.path)
         except FileNotFoundError:
             return
         except OSError as error:
-            if error.errno != errno.ENOTEMPTY or not step.is_directory:
+            if error.errno != errno.ENOTEMPTY:
                 raise
             self.not_empty.append(step.path)
 
@@ -146,18 +230,9 @@ class _Applying:
         self.placed[path] = row_of(self.tree.lstat(path))
 
 
-def is_as_desired(row: Row, entry: Entry, *, mtime: bool) -> bool:
-    """Whether what lstat tells fits an entry (content and xattrs it does not tell)."""
-    _, _, size, mtime_ns, _, mode, uid, gid = fields_of(row)
-    if stat.S_IFMT(mode) != TYPE_OF_KIND[entry.kind]:
-        return False
-    if entry.kind is not Kind.SYMLINK and stat.S_IMODE(mode) != entry.mode:
-        return False
-    if uid != entry.uid or gid != entry.gid:
-        return False
-    if entry.kind is Kind.FILE and size != entry.size:
-        return False
-    return not mtime or entry.mtime_ns in (mtime_ns, ANY_MTIME)
+def _remove_file(tree: Beneath, path: bytes) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        tree.unlink(path)
 
 
 def _entry(step: Step) -> Entry:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import resource
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,7 +19,7 @@ from sis.sync.planning.compare import compare
 from sis.sync.planning.locate import locate
 from sis.sync.planning.plan import files_to_make, make_plan, needed_by
 from sis.sync.planning.planned import LocalContent, Plan
-from sis.sync.remember import Survey, remember, remember_what_was_verified
+from sis.sync.remember import Remembering, Survey, remember_what_was_verified
 from sis.sync.rules import Conditions, Rules
 from sis.sync.staging.deltas import DeltaUse
 from sis.sync.staging.ready import make_ready
@@ -85,13 +84,13 @@ def make_equal(
         if only_stage:
             return _told(plan, task, source, totals)
         index.intend(given.state, (want.entries[path] for path in survey.comparison.node_paths))
+        remembering = Remembering(want, survey)
         with explained("putting the new files in place"):
-            applied = apply(tree, plan, stage, survey.observed.areas)
-        applied_at = time.monotonic()
+            applied = apply(tree, plan, stage, survey.observed, lambda: remembering.begin(stage.made))
         source.keep_documents()
-        index.wait_until_settled(applied_at)
+        index.wait_until_settled(applied.at)
         with explained("looking at what was placed"):
-            changed_meanwhile = remember(tree, want, survey, applied)
+            changed_meanwhile = remembering.finish(tree, applied)
     source.settle(given.state)
     return _done(_told(plan, task, source, totals), survey, (*changed_meanwhile, *applied.not_empty))
 

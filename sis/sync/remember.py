@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from sis.image.model import Kind
-from sis.sync.apply import Applied, is_as_desired
+from sis.image.model import ANY_MTIME, TYPE_OF_KIND, Entry, Kind
+from sis.sync.apply import Applied
 from sis.sync.desired import DesiredTree
 from sis.sync.planning.compare import Comparison, kernel_of
-from sis.sync.rules import STAGE, Conditions, Rules, parents_of
+from sis.sync.rules import STAGE, Conditions, Rules
 from sis.sync.walk import index
 from sis.sync.walk.index import Index, Remembered, Still, is_settled
 from sis.sync.walk.listing import (
@@ -63,45 +63,60 @@ class Survey:
     amended: Amended | None = None
 
 
-def remember(tree: Beneath, want: DesiredTree, survey: Survey, applied: Applied) -> tuple[bytes, ...]:
-    """Write the index of the tree as it is now. Returns paths that someone changed while we worked.
+class Remembering:
+    """Writes the index of the tree as it is once it has been changed: what needs no look at it can be begun before."""
 
-    What was done must be settled (`index.wait_until_settled`).
-    """
-    now_ns = time.time_ns()
-    rows = _verified_rows(want, survey)
-    odd: list[bytes] = []
-    for path, row in applied.made.items():
-        if not is_as_desired(row, want.entries[path], mtime=True):
-            odd.append(path)
-        elif is_settled(row, now_ns):
-            rows[path] = row
-    named_often = {path for paths in survey.observed.shared.values() for path in paths}
-    named_often.update(path for path in (*applied.placed, *applied.made) if want.entries[path].link)
-    disturbed = {parent for change in survey.comparison.to_do for parent in parents_of(change.path)[:1]}
-    disturbed.update(area.mount for area in survey.observed.areas)
-    for path in {*applied.placed, *disturbed, *(named_often & rows.keys())}:
-        entry = want.entries.get(path)
-        before = rows.pop(path, None)
-        if entry is None or (path not in applied.placed and before is None):
-            continue
-        try:
-            status = tree.lstat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            odd.append(path)
-            continue
-        row = row_of(status)
-        holds_mtime = entry.kind is not Kind.DIR or survey.rules.holds_mtime(path)
-        known = applied.placed.get(path) or before
-        assert known is not None
-        moves = entry.kind is Kind.DIR or path in named_often
-        is_same = is_same_inode(row, known) if moves else row == known
-        if not is_same or not is_as_desired(row, entry, mtime=holds_mtime):
-            odd.append(path)
-        elif is_settled(row, now_ns):
-            rows[path] = row
-    _save(want, survey, rows, is_equal=not odd and not applied.not_empty)
-    return tuple(sorted(odd))
+    def __init__(self, want: DesiredTree, survey: Survey) -> None:
+        self._want = want
+        self._survey = survey
+        self._made: Mapping[bytes, Row] = {}
+        self._rows: dict[bytes, Row] = {}
+        self._odd: list[bytes] = []
+
+    def begin(self, made: Mapping[bytes, Row]) -> None:
+        """Note what is as it was, and what came into place with a new directory (`made`: its lstat from before)."""
+        want, survey = self._want, self._survey
+        entries = want.entries
+        self._rows = _verified_rows(want, survey)
+        self._made = {path: row for path, row in made.items() if _is_as_desired(row, entries[path], mtime=True)}
+        self._odd = sorted(made.keys() - self._made.keys())
+        if survey.amended is None:
+            index.keep_entries(survey.given.state, want.digest, entries)
+
+    def finish(self, tree: Beneath, applied: Applied) -> tuple[bytes, ...]:
+        """Look at what was changed, and write the index. Returns paths that someone changed while we worked.
+
+        What was done must be settled (`index.wait_until_settled`).
+        """
+        survey, rows, placed = self._survey, self._rows, applied.placed
+        entries, found, now_ns = self._want.entries, survey.observed.found, time.time_ns()
+        odd = [*self._odd, *applied.disturbed]
+        rows.update((path, row) for path, row in self._made.items() if is_settled(row, now_ns))
+        named_often = {path for paths in survey.observed.shared.values() for path in paths}
+        named_often.update(path for path in (*placed, *self._made) if entries[path].link)
+        entered = {change.path.rpartition(b"/")[0] or b"." for change in survey.comparison.to_do}
+        entered.update(area.mount for area in survey.observed.areas)
+        timed = set(applied.timed)
+        for path in sorted({*placed, *timed, *entered, *(named_often & rows.keys())}):
+            entry = entries.get(path)
+            before = rows.pop(path, None)
+            known = placed.get(path) or (found[path].row if path in timed else before)
+            if entry is None or known is None:
+                continue
+            try:
+                row = row_of(tree.lstat(path))
+            except (FileNotFoundError, NotADirectoryError):
+                odd.append(path)
+                continue
+            is_directory = entry.kind is Kind.DIR
+            moves = is_directory or path in named_often or path in timed
+            is_same = is_same_inode(row, known) if moves else row == known
+            if not is_same or not _is_as_desired(row, entry, mtime=not is_directory or survey.rules.holds_mtime(path)):
+                odd.append(path)
+            elif is_settled(row, now_ns):
+                rows[path] = row
+        _save(self._want, survey, rows, is_equal=not odd and not applied.not_empty)
+        return tuple(sorted(odd))
 
 
 def remember_what_was_verified(want: DesiredTree, survey: Survey) -> None:
@@ -117,6 +132,20 @@ def remember_what_was_verified(want: DesiredTree, survey: Survey) -> None:
         _save(want, survey, _verified_rows(want, survey), is_equal=is_equal)
     except OSError as error:
         log.warning("%s: %s; what was verified now is verified again next time", survey.given.state, error.strerror)
+
+
+def _is_as_desired(row: Row, entry: Entry, *, mtime: bool) -> bool:
+    """Whether what lstat tells fits an entry (content and xattrs it does not tell)."""
+    _, _, size, mtime_ns, _, mode, uid, gid = fields_of(row)
+    if stat.S_IFMT(mode) != TYPE_OF_KIND[entry.kind]:
+        return False
+    if entry.kind is not Kind.SYMLINK and stat.S_IMODE(mode) != entry.mode:
+        return False
+    if uid != entry.uid or gid != entry.gid:
+        return False
+    if entry.kind is Kind.FILE and size != entry.size:
+        return False
+    return not mtime or entry.mtime_ns in (mtime_ns, ANY_MTIME)
 
 
 def _verified_rows(want: DesiredTree, survey: Survey) -> dict[bytes, Row]:

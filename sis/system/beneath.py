@@ -19,6 +19,8 @@ from types import TracebackType
 from sis.system.files import Xattrs, member_path, open_beneath, read_xattrs
 
 _CACHED_PARENTS = 256
+_NO_PARENT = b"/", -1
+_NO_NAMES = (b"", b".", b"..")
 _ONE_OPEN_BYTES = 4000
 _RENAME_EXCHANGE = 2
 _CANNOT_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.EXDEV, errno.EPERM)
@@ -36,6 +38,7 @@ class Beneath:
         """`root` is a path, or a handle on a directory that is now ours."""
         self.root = root if isinstance(root, int) else os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._parents: OrderedDict[bytes, int] = OrderedDict()
+        self._last: tuple[bytes, int] = _NO_PARENT
 
     def __enter__(self) -> Beneath:
         return self
@@ -51,6 +54,7 @@ class Beneath:
 
     def forget_parents(self) -> None:
         """Close the handles of parents kept open; needed after a directory has moved or is gone."""
+        self._last = _NO_PARENT
         while self._parents:
             os.close(self._parents.popitem()[1])
 
@@ -153,7 +157,10 @@ class Beneath:
         """Remove an empty directory."""
         parent, name = self._parent(path)
         os.rmdir(name, dir_fd=parent)
-        self.forget_parents()
+        handle = self._parents.pop(path, None)
+        if handle is not None:
+            self._last = _NO_PARENT
+            os.close(handle)
 
     def remove_tree(self, path: bytes) -> None:
         """Remove `path` and all below it, without entering another file system. Nothing there is no error."""
@@ -227,18 +234,20 @@ class Beneath:
 
     def _parent(self, path: bytes) -> tuple[int, bytes]:
         """The (handle, name) of a path; the handle is kept open until many others were asked for."""
-        _must_be_inside(path)
         parent, _, name = path.rpartition(b"/")
+        if parent == self._last[0] and name not in _NO_NAMES and b"\0" not in name:
+            return self._last[1], name
+        _must_be_inside(path)
         if not parent:
             return self.root, name
         handle = self._parents.get(parent)
-        if handle is not None:
+        if handle is None:
+            handle = self._parents[parent] = self._open(parent, os.O_PATH | os.O_DIRECTORY)
+            if len(self._parents) > _CACHED_PARENTS:
+                os.close(self._parents.popitem(last=False)[1])
+        else:
             self._parents.move_to_end(parent)
-            return handle, name
-        handle = self._open(parent, os.O_PATH | os.O_DIRECTORY)
-        self._parents[parent] = handle
-        if len(self._parents) > _CACHED_PARENTS:
-            os.close(self._parents.popitem(last=False)[1])
+        self._last = parent, handle
         return handle, name
 
 

@@ -159,7 +159,7 @@ def test_an_interrupted_run_does_not_make_a_node_path_the_nodes(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("sis.sync.mend.remember", killed)
+        patch.setattr("sis.sync.mend.Remembering.finish", killed)
         with pytest.raises(KeyboardInterrupt):
             held.sync("image@2")
     assert (held.root / "log/old").read_text() == "2"

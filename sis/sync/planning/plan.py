@@ -174,14 +174,25 @@ def _steps(
     for phase in (4, 8):
         phases[phase].reverse()
     directories, data, binaries, links, removals, kernels, boot_files, boot_links, boot_removals = phases
-    yield from (*directories, *data, *binaries, *links, *removals)
+    yield from _in_phases(directories, data, binaries, links, *_files_first(removals))
     if kernels or boot_files or boot_links:
         yield Step("barrier")
-        yield from (*kernels, *boot_files, *boot_links)
+        yield from _in_phases(kernels, boot_files, boot_links)
     if boot_removals:
         yield Step("barrier")
-        yield from boot_removals
+        yield from _in_phases(*_files_first(boot_removals))
     yield from _directory_times(want, observed, comparison, rules, tree_of)
+
+
+def _in_phases(*phases: Iterable[Step]) -> Iterator[Step]:
+    for phase in phases:
+        yield from phase
+        yield Step("phase")
+
+
+def _files_first(removals: list[Step]) -> tuple[list[Step], list[Step]]:
+    """What is in directories that go as well, then the directories, children first."""
+    return [step for step in removals if not step.is_directory], [step for step in removals if step.is_directory]
 
 
 def _step(difference: Difference, leader: bytes | None) -> Step:

@@ -13,7 +13,7 @@ from sis.sync.model import Change, Totals
 from sis.sync.planning.trees import NewTree
 from sis.sync.walk.observe import Area
 
-Verb = Literal["tree", "directory", "place", "link", "metadata", "remove", "mtime", "barrier"]
+Verb = Literal["tree", "directory", "place", "link", "metadata", "remove", "mtime", "phase", "barrier"]
 
 
 class Source(NamedTuple):
@@ -91,7 +91,8 @@ class Step(NamedTuple):
     metadata   set owner, mode, xattrs and time in place; only the time if nothing else differs (`mtime_ns`)
     remove     unlink, or remove an empty directory
     mtime      set a directory's modification time to `mtime_ns`
-    barrier    make everything before durable before anything after
+    phase      everything before is done before anything after; files to be removed in one may go in any order
+    barrier    the same, and everything before is made durable
     """
 
     verb: Verb

@@ -23,7 +23,7 @@ from blake3 import blake3
 
 from sis.image.model import Entry
 from sis.sync.desired import Overlaid
-from sis.sync.walk.listing import Listing, Row, fields_of
+from sis.sync.walk.listing import Listing, Row, ctime_ns_of
 from sis.system.files import Xattrs, atomic_write, make_dirs
 
 FORMAT = 3
@@ -148,7 +148,7 @@ class Remembered:
 
 def is_settled(row: Row, now_ns: int) -> bool:
     """Whether a change made after `now_ns` must show in this row's ctime (taken at or after `now_ns`)."""
-    return fields_of(row).ctime_ns < now_ns - RACY_NS
+    return ctime_ns_of(row) < now_ns - RACY_NS
 
 
 def wait_until_settled(since: float) -> None:
@@ -221,11 +221,17 @@ def intend(state: Path, entries: Iterable[Entry]) -> None:
         _write(state / _INTENT, _TreeFile(FORMAT, noted))
 
 
+def keep_entries(state: Path, tree: bytes, entries: Mapping[bytes, Entry]) -> Path:
+    """Write the entries of a tree, which an index can name from then on; they may be there already."""
+    path = _tree_path(state, tree)
+    if not path.exists():
+        _write(path, _TreeFile(FORMAT, tuple(entries.values())))
+    return path
+
+
 def save(state: Path, remembered: Remembered) -> None:
     """Remember. The index is moved into place last; what only the old one needed is removed after."""
-    tree = _tree_path(state, remembered.tree)
-    if not tree.exists():
-        _write(tree, _TreeFile(FORMAT, tuple(remembered.applied.values())))
+    tree = keep_entries(state, remembered.tree, remembered.applied)
     rows = msgspec.msgpack.encode(_ListingsFile(FORMAT, dict(remembered.listings)))
     listings = state / f"{_LISTINGS_PREFIX}{blake3(rows).hexdigest()[:32]}"
     if not listings.exists():

@@ -21,6 +21,8 @@ INODE_BYTES = 16
 """A row begins with inode and device."""
 
 _ROW = struct.Struct("<QQqqqIII")
+_CTIME = struct.Struct("<q")
+_CTIME_AT = 32
 _TIME_MAX = (1 << 63) - 1
 _told = attrgetter("st_ino", "st_dev", "st_size", "st_mtime_ns", "st_ctime_ns", "st_mode", "st_uid", "st_gid")
 
@@ -50,6 +52,11 @@ def row_of(found: os.stat_result) -> Row:
 
 def fields_of(row: Row) -> Fields:
     return Fields._make(_ROW.unpack(row))
+
+
+def ctime_ns_of(row: Row) -> int:
+    (ctime_ns,) = _CTIME.unpack_from(row, _CTIME_AT)
+    return int(ctime_ns)
 
 
 def is_same_inode(row: Row, other: Row) -> bool:
