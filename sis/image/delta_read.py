@@ -43,7 +43,7 @@ class OpenDelta:
     @property
     def has_table(self) -> bool:
         """Whether what the newer chunk table has more travels here."""
-        return bool(self.head.table.rows) or not self.head.items
+        return len(self.head.table.rows) == self.novel_chunks * codec.TABLE_ROW.size
 
     @property
     def novel_chunks(self) -> int:
@@ -64,11 +64,6 @@ class OpenDelta:
         numbers = {stretch.entry for placed in items for stretch in placed.item.base}
         return Delta(self, {number: before[number] for number in numbers}, items)
 
-    def stored_bytes(self, made: Delta) -> Mapping[bytes, int]:
-        """What each chunk that comes out of the delta takes in its pack."""
-        rows = codec.TABLE_ROW.iter_unpack(self.head.table.rows)
-        return {digest: stored for digest, (_, _, stored, _) in zip(made.number_of, rows, strict=True)}
-
 
 @dataclass(frozen=True)
 class Delta:
@@ -83,6 +78,14 @@ class Delta:
     def number_of(self) -> dict[bytes, int]:
         """By chunk digest, the number of the item it comes out of."""
         return {chunk.digest: number for number, placed in enumerate(self.items) for chunk in placed.chunks}
+
+    @cached_property
+    def stored(self) -> Mapping[bytes, int]:
+        """What each chunk that comes out of it takes in its pack; nothing where that does not travel here."""
+        if not self.opened.has_table:
+            return {}
+        rows = codec.TABLE_ROW.iter_unpack(self.opened.head.table.rows)
+        return {digest: stored for digest, (_, _, stored, _) in zip(self.number_of, rows, strict=True)}
 
     def read(self, offset: int, length: int) -> Iterator[bytes]:
         """A range of the file; what came with its head is not fetched again."""

@@ -37,6 +37,9 @@ _FILES_MAX = 12
 
 _FAST_LEVEL = 1
 
+_PUT_OFF_BYTES_MAX = 16 << 20
+"""A longer document is kept at once, not held in memory until there is time for it."""
+
 PARTS_MAX = 8
 """Chunk tables in a row that are kept as what the next has more; each keeps an older manifest."""
 
@@ -152,7 +155,9 @@ class KeptStore(DocumentStore):
             self._drop(name)
         here = made(digest)
         if here is not None:
-            self._keep(name, codec.compress(here[1], _FAST_LEVEL))
+            self._unkept[name] = here[1]
+            if len(here[1]) > _PUT_OFF_BYTES_MAX:
+                self._keep_what_is_not()
             return here[0]
         stored, data = self._document(name, digest)
         document = decode(data)
@@ -227,8 +232,14 @@ class KeptStore(DocumentStore):
             self._unkept[f"manifests/{new}"] = data
         return step
 
-    def keep_documents(self) -> None:
-        """Keep what was learnt and is still to be kept: something to do while a run has to wait."""
+    def keep_documents(self, version_id: str) -> None:
+        """Keep of a version what is still to be kept: something to do while a run has to wait."""
+        self._keep_what_is_not()
+        digest = self.version(version_id).table
+        if digest not in self._tables and self._kept_parts(digest) is None:
+            self.table(digest)
+
+    def _keep_what_is_not(self) -> None:
         while self._unkept:
             name, data = self._unkept.popitem()
             self._keep(name, codec.compress(data, _FAST_LEVEL))
@@ -331,14 +342,15 @@ class KeptStore(DocumentStore):
         from sis.image.step import encode_part
 
         names: list[str] = []
-        while not self._has(f"tables/{digest}"):
+        while digest and not self._has(f"tables/{digest}"):
             part = self._part(digest)
-            if part is None or len(names) >= 2 * PARTS_MAX or not self._has(f"manifests/{part.manifest}"):
+            older = [f"manifests/{part.manifest}"] if part is not None and part.manifest else []
+            if part is None or len(names) >= 2 * PARTS_MAX or not all(map(self._has, older)):
                 return None
             self._keep(f"parts/{digest}", encode_part(part))
-            names += [f"parts/{digest}", f"manifests/{part.manifest}"]
+            names += [f"parts/{digest}", *older]
             digest = part.table
-        return [*names, f"tables/{digest}"]
+        return [*names, f"tables/{digest}"] if digest else names
 
     def _open(self, version_id: str) -> OpenDelta | None:
         applied = self.applied
@@ -371,10 +383,10 @@ class KeptStore(DocumentStore):
             memory, self._memory = self._memory, {}
             for name, data in memory.items():
                 self._keep(name, data)
-        self.keep_documents()
+        self.keep_documents(version_id)
         version = self.version(version_id)
         wanted = {f"versions/{version_id}", f"manifests/{version.manifest}"}
-        names = None if version.table in self._tables else self._kept_parts(version.table)
+        names = self._kept_parts(version.table) if version.table not in self._tables else None
         if names is None:
             table = self.table(version.table)
             wanted.add(f"tables/{version.table}")

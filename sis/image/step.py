@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -19,17 +18,15 @@ class Step(NamedTuple):
     """The way from the version applied to another one, by what differs alone.
 
     before  digest of the manifest applied
-    stored  what each novel chunk takes in its pack
     """
 
     before: str
     changes: RowChanges
     delta: Delta
-    stored: Mapping[bytes, int]
 
     def cost(self, digest: bytes) -> int:
         """What fetching a novel chunk takes."""
-        return self.stored.get(digest, 0)
+        return self.delta.stored.get(digest, 0)
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True):
@@ -55,7 +52,7 @@ def step_between(opened: OpenDelta, before: str, old: bytes, new: bytes) -> Step
     delta = None if changes is None else opened.bound_by(changes)
     if changes is None or delta is None:
         return None
-    return Step(before, changes, delta, opened.stored_bytes(delta))
+    return Step(before, changes, delta)
 
 
 def decode_part(data: bytes) -> Part:

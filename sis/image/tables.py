@@ -11,6 +11,7 @@ from sis.image.codec import RUN_BYTES, TABLE_ROW, show_path
 from sis.image.model import DIGEST_BYTES, HOLE, ChunkTable, Entry, Manifest, PackRef
 
 _NUMBER = struct.Struct("<I")
+_RUN = struct.Struct(f"<{DIGEST_BYTES}sQ")
 _SIZE_OF_ROW = struct.Struct("<16xI")
 
 
@@ -61,12 +62,14 @@ def distinct_runs(entries: Iterable[Entry]) -> list[bytes]:
 
 def novel_chunks(before: Manifest, after: Manifest) -> tuple[Novel, ...]:
     """The chunks `after` has and `before` has not, in order of first appearance."""
-    known = {run[:DIGEST_BYTES] for run in distinct_runs(before.entries)}
+    known = {entry.chunks for entry in before.entries}
     novel: dict[bytes, int] = {}
-    for run in distinct_runs(after.entries):
-        digest = run[:DIGEST_BYTES]
-        if digest not in known and digest not in novel:
-            novel[digest] = int.from_bytes(run[DIGEST_BYTES:], "little")
+    for digest, size in _RUN.iter_unpack(b"".join([e.chunks for e in after.entries if e.chunks not in known])):
+        novel.setdefault(digest, size)
+    novel.pop(HOLE, None)
+    for chunks in known if novel else ():
+        for digest, _ in _RUN.iter_unpack(chunks):
+            novel.pop(digest, None)
     return tuple(map(Novel._make, novel.items()))
 
 

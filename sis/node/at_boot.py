@@ -100,7 +100,7 @@ def _offline(desired: Desired, state: Path) -> Held:
     version = store.version(desired.version)
 
     def content() -> Content:
-        return Content(store.manifest(version.manifest), store.table(version.table))
+        return Content(store.manifest(version.manifest), lambda: store.table(version.table))
 
     return Held(
         desired=desired,

@@ -82,6 +82,7 @@ def make_equal(
         fetched = make_ready(stage, plan, want, source, task.by_delta)
         totals = _final_totals(plan, task, stage, fetched)
         if only_stage:
+            source.keep_documents()
             return _told(plan, task, source, totals)
         index.intend(given.state, (want.entries[path] for path in survey.comparison.node_paths))
         remembering = Remembering(want, survey)

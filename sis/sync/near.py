@@ -124,7 +124,7 @@ def _is_content_at_hand(new: Iterable[Entry], found: Iterable[Found], step: Step
     """Whether all content is novel or in the files looked at, and need not be searched for elsewhere on the node."""
     here = {chunk.digest for each in found if each.entry is not None for chunk in each.entry.each_chunk()}
     wanted = {chunk.digest for entry in new for chunk in entry.each_chunk()}
-    return not wanted - here - step.stored.keys() - {HOLE}
+    return not wanted - here - step.delta.number_of.keys() - {HOLE}
 
 
 class _Looking:

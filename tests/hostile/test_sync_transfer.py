@@ -44,7 +44,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 
 def packs_of(bench: Bench, reference: str) -> list[Path]:
-    return [bench.store.path / "packs" / pack.digest.hex() for pack in bench.source(reference).content.table.packs]
+    return [bench.store.path / "packs" / pack.digest.hex() for pack in bench.source(reference).table.packs]
 
 
 def flip_bit(pack: Path) -> None:
@@ -116,7 +116,7 @@ def remote(tmp_path: Path) -> Iterator[tuple[Bench, Path, Callable[..., Outcome]
             store = HttpStore(server.url, limits=Limits(connect_s=2, read_s=2, attempts=attempts, backoff_s=0.01))
             stores.append(store)
             local = bench.source("image@2")
-            source = ChunkSource.of(store, local.content.manifest, local.content.table)
+            source = ChunkSource.of(store, local.content.manifest, local.table)
             want = bench.want("image@2")
             return engine.sync(bench.root, want, policy=bench.policy, source=source, state=bench.state)
 
@@ -406,7 +406,7 @@ def test_a_store_that_stalls_does_not_hold_up_the_end(tmp_path: Path, monkeypatc
         yield b""
 
     source = bench.source()
-    assert len(source.content.table.packs) == 2
+    assert len(source.table.packs) == 2
     monkeypatch.setattr(source.store, "read", read)
     with pytest.raises(Unreachable, match="gone"):
         engine.sync(bench.root, bench.want(), policy=bench.policy, source=source, state=bench.state)

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 
 
 class Content(NamedTuple):
-    """What a version's chunks are and where they lie. `delta` leads to it from what the tree was last made equal to."""
+    """What a version's chunks are, and where they lie, which is read when something has to come out of packs.
+
+    `delta` leads to it from what the tree was last made equal to.
+    """
 
     manifest: Manifest
-    table: ChunkTable
+    read_table: Callable[[], ChunkTable]
     delta: Delta | None = None
 
 
@@ -37,12 +40,17 @@ class ChunkSource:
     @classmethod
     def of(cls, store: Store, manifest: Manifest, table: ChunkTable) -> ChunkSource:
         """A version whose documents are at hand."""
-        return cls(store, lambda: Content(manifest, table))
+        return cls(store, lambda: Content(manifest, lambda: table))
 
     @cached_property
     def content(self) -> Content:
-        """Raises what reading a manifest and a table does."""
+        """Raises what reading a manifest does."""
         return self.open()
+
+    @cached_property
+    def table(self) -> ChunkTable:
+        """Raises what reading a table does."""
+        return self.content.read_table()
 
     @property
     def delta(self) -> Delta | None:
@@ -64,9 +72,9 @@ class ChunkSource:
         return not isinstance(self.store, KeptStore) or self.version_id in (None, self.store.applied)
 
     def keep_documents(self) -> None:
-        """Keep what was learnt of this version."""
-        if isinstance(self.store, KeptStore):
-            self.store.keep_documents()
+        """Keep what was learnt of this version, so that another run can do without the store."""
+        if isinstance(self.store, KeptStore) and self.version_id is not None:
+            self.store.keep_documents(self.version_id)
 
     def settle(self, state: Path) -> None:
         """The tree that remembers in `state` is equal to this version now: the next delta leads from it."""
@@ -78,19 +86,22 @@ class ChunkSource:
         """By chunk digest, where it lies in the packs."""
         from sis.image.tables import chunk_locations
 
-        return chunk_locations(self.content.manifest, self.content.table)
+        return chunk_locations(self.content.manifest, self.table)
 
     def stored_bytes(self, digest: bytes) -> int:
         """What fetching a chunk costs; 0 for one that is in no pack (fetching it says so)."""
+        told = self.delta.stored.get(digest) if self.delta is not None else None
+        if told is not None:
+            return told
         location = self.locations.get(digest)
         return location.stored if location else 0
 
     def pack_name(self, number: int) -> str:
-        return f"packs/{self.content.table.packs[number].digest.hex()}"
+        return f"packs/{self.table.packs[number].digest.hex()}"
 
     def dictionary(self, number: int) -> bytes:
         """The content of the zstd dictionary that a pack's frames need, b"" for none."""
-        digest = self.content.table.packs[number].dictionary
+        digest = self.table.packs[number].dictionary
         return self.store.dictionary(digest) if digest else b""
 
 
@@ -103,7 +114,8 @@ def open_source(store: Store, version_id: str, version: Version) -> ChunkSource:
     """The content of a version, and the delta that leads to it if there is one."""
 
     def content() -> Content:
-        manifest, table = store.manifest(version.manifest), store.table(version.table)
-        return Content(manifest, table, store.delta(version_id) if isinstance(store, KeptStore) else None)
+        manifest = store.manifest(version.manifest)
+        delta = store.delta(version_id) if isinstance(store, KeptStore) else None
+        return Content(manifest, lambda: store.table(version.table), delta)
 
     return ChunkSource(store, content, version_id)
