@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from sis.sync import apply
 from sis.sync.staging import ready
 from tests.sync_trees import Bench, loop_mount, make_bench, make_tree, rsync_differences
 
@@ -120,6 +121,7 @@ def test_sigkill_at_random_moments(held: tuple[Bench, Path, Path], monkeypatch: 
         tree, reference, new = sides[side]
         old = sides[1 - side][2]
         monkeypatch.setattr(ready, "MUCH_FILES", 0 if kills % 2 else 1 << 30)
+        monkeypatch.setattr(apply, "SHARED_FROM", 1 if kills % 4 < 2 else 1 << 30)
         if killed_after(bench, reference, rng.uniform(0.1, 1.1) * whole):
             kills += 1
             must_be_old_or_new(bench.root, old, new)
