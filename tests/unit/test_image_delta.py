@@ -11,6 +11,7 @@ import pytest
 from sis.errors import UsageFault
 from sis.image import delta_make, patches
 from sis.image.commit import commit
+from sis.image.delta import NOTHING
 from sis.image.delta_plan import WHOLE_BYTES_MAX, plan_items, plan_whole
 from sis.image.kept import KeptStore
 from sis.image.model import Chunk, Entry, Kind, Manifest, Ref, pack_chunks
@@ -221,6 +222,38 @@ def test_what_is_read_before_there_is_a_place_to_keep_it_is_kept_later(tmp_path:
     again = KeptStore(LocalStore(tmp_path / "empty"), tmp_path / "documents")
     assert again.manifest(again.version(one).manifest).entries
     assert again.applied == one
+
+
+def test_what_was_learnt_is_kept_before_the_tree_is_equal_to_it(tmp_path: Path) -> None:
+    """As for a node that is staged now and put in place when its head is out of reach."""
+    store, (one, two) = versions(tmp_path)
+    delta_make.make(store, one, two)
+    folder = tmp_path / "documents"
+    kept = KeptStore(store, folder)
+    kept.version(one)
+    kept.settle(one)
+    staged = KeptStore(store, folder)
+    new = staged.version(two)
+    assert staged.delta(two) is not None
+    staged.keep_documents(two)
+    assert not (folder / "tables" / new.table).exists(), "only what it can be made of"
+    alone = KeptStore(LocalStore(folder), folder)
+    assert alone.manifest(new.manifest) == store.manifest(new.manifest)
+    assert alone.table(new.table) == store.table(new.table)
+    alone.settle(two)
+    assert KeptStore(LocalStore(folder), folder).applied == two
+
+
+def test_a_first_version_needs_no_older_one_for_its_table(tmp_path: Path) -> None:
+    store, (one, _) = versions(tmp_path)
+    delta_make.make(store, NOTHING, one)
+    folder = tmp_path / "documents"
+    kept = KeptStore(store, folder)
+    version = kept.version(one)
+    assert kept.delta(one) is not None
+    kept.settle(one)
+    assert not (folder / "tables").exists()
+    assert KeptStore(LocalStore(folder), folder).table(version.table) == store.table(version.table)
 
 
 def test_the_newer_documents_come_out_of_the_delta(tmp_path: Path) -> None:
