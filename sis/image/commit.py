@@ -15,7 +15,7 @@ from sis.image import codec, dictionary, manifest_out, packs, refs
 from sis.image.index import ChunkIndex
 from sis.image.model import FORMAT, Manifest, Ref, Version
 from sis.image.packs import PACK_BYTES_TARGET, PackRow, PackWriter
-from sis.image.scan import IDENTITY, Progress, Scan, ScanCache, scan
+from sis.image.scan import IDENTITY, Progress, Scan, ScanCache, scan, share_values
 from sis.image.store import LocalStore
 
 
@@ -189,6 +189,7 @@ def _read_cache(store: LocalStore, image: str) -> ScanCache | None:
         if kept.format == FORMAT:
             entries = store.manifest(kept.manifest).entries
             if len(kept.identities) == len(entries) * IDENTITY.size:
+                share_values(entries)
                 return ScanCache(entries, kept.identities)
     return None
 
