@@ -23,7 +23,10 @@ MANIFEST_BYTES_MAX = 1 << 30
 TABLE_ROW = struct.Struct("<IQII")
 """One row of a chunk table: pack number, offset, stored bytes, bytes."""
 
-RUN_BYTES = DIGEST_BYTES + 8
+RUN = struct.Struct(f"<{DIGEST_BYTES}sQ")
+"""One run of `Entry.chunks`: digest, bytes."""
+
+RUN_BYTES = RUN.size
 
 INFLATION_MAX = 1024
 """How many bytes a reader lets one compressed byte become."""
@@ -337,14 +340,12 @@ def check_ref(ref: Ref) -> None:
 
 def _check_runs(entry: Entry) -> None:
     chunks = entry.chunks
-    length = len(chunks)
-    if length % RUN_BYTES:
+    if len(chunks) % RUN_BYTES:
         _refuse(entry.path, "half a chunk")
     total = 0
     hole_before = False
-    for at in range(0, length, RUN_BYTES):
-        size = int.from_bytes(chunks[at + DIGEST_BYTES : at + RUN_BYTES], "little")
-        if chunks.startswith(HOLE, at):
+    for digest, size in RUN.iter_unpack(chunks):
+        if digest == HOLE:
             if hole_before or size == 0:
                 _refuse(entry.path, "a hole that is not one run")
             hole_before = True

@@ -280,17 +280,25 @@ class KeptStore(DocumentStore):
 
         try:
             if old is None:
-                before = self.applied
-                old = b"" if before is None else self._manifest_bytes(self.version(before).manifest)
+                old = self._applied_manifest()
             data = opened.manifest_bytes(old)
             return None if data is None else must_be(data, digest, "the manifest")
         except (Corrupt, NotFound) as error:
             self._refuse(version_id, error)
             return None
 
-    def _manifest_bytes(self, digest: str) -> bytes:
+    def _applied_manifest(self) -> bytes:
+        """The bytes of the manifest applied, which is decoded as well: what a delta makes of old files is next."""
+        before = self.applied
+        if before is None:
+            return b""
+        digest = self.version(before).manifest
         kept = self._kept_document(f"manifests/{digest}", digest)
-        return codec.encode_manifest(self.manifest(digest), checked=True) if kept is None else kept
+        if kept is None:
+            return codec.encode_manifest(self.manifest(digest), checked=True)
+        if digest not in self._manifests:
+            self._manifests[digest] = codec.decode_manifest(kept, checked=True)
+        return kept
 
     # Chunk tables that are made only when they are needed.
 

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 from sis.errors import Corrupt
-from sis.image.codec import RUN_BYTES, TABLE_ROW, show_path
+from sis.image.codec import RUN, RUN_BYTES, TABLE_ROW, show_path
 from sis.image.model import DIGEST_BYTES, HOLE, ChunkTable, Entry, Manifest, PackRef
 
 _NUMBER = struct.Struct("<I")
-_RUN = struct.Struct(f"<{DIGEST_BYTES}sQ")
 _SIZE_OF_ROW = struct.Struct("<16xI")
 
 
@@ -64,11 +63,11 @@ def novel_chunks(before: Manifest, after: Manifest) -> tuple[Novel, ...]:
     """The chunks `after` has and `before` has not, in order of first appearance."""
     known = {entry.chunks for entry in before.entries}
     novel: dict[bytes, int] = {}
-    for digest, size in _RUN.iter_unpack(b"".join([e.chunks for e in after.entries if e.chunks not in known])):
+    for digest, size in RUN.iter_unpack(b"".join([e.chunks for e in after.entries if e.chunks not in known])):
         novel.setdefault(digest, size)
     novel.pop(HOLE, None)
     for chunks in known if novel else ():
-        for digest, _ in _RUN.iter_unpack(chunks):
+        for digest, _ in RUN.iter_unpack(chunks):
             novel.pop(digest, None)
     return tuple(map(Novel._make, novel.items()))
 

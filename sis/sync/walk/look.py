@@ -5,15 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
 from blake3 import blake3
 
-from sis.image.codec import RUN_BYTES
-from sis.image.model import ANY_MTIME, DIGEST_BYTES, HOLE, KIND_OF_TYPE, TYPE_OF_KIND, Entry, Kind
+from sis.image.codec import RUN, RUN_BYTES
+from sis.image.model import ANY_MTIME, HOLE, KIND_OF_TYPE, TYPE_OF_KIND, Entry, Kind
 from sis.sync.forked import Forked, is_worth_it
 from sis.sync.walk.listing import Row, fields_of, place_of, row_of
 from sis.system.beneath import Beneath
@@ -31,7 +30,6 @@ _EFFORT_BYTES = 128 << 10
 READ_BYTES = 1 << 20
 """What is read at once."""
 
-_RUN = struct.Struct(f"<{DIGEST_BYTES}sQ")
 _ZEROS = bytes(1 << 16)
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -255,7 +253,7 @@ def content_matches(handle: int, entry: Entry, buffer: memoryview) -> bool:
             return runs.startswith(blake3(buffer[:got]).digest())
     at = start = filled = 0
     """Of the file: where the next run is, and what of it is in the buffer."""
-    for digest, size in _RUN.iter_unpack(runs):
+    for digest, size in RUN.iter_unpack(runs):
         if digest == HOLE:
             if not is_zero(handle, at, size):
                 return False
