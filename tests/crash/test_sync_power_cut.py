@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from sis.errors import SisError
+from sis.sync import apply
 from sis.system import process
 from sis.system.beneath import Beneath
 from tests.crash.power_cuts import Recorded, mounted, record
@@ -113,8 +114,9 @@ def fast() -> Iterator[Path]:
 @pytest.mark.parametrize("kind", [EXT4, XFS], ids=["ext4", "xfs"])
 @pytest.mark.parametrize("installed", [True, False], ids=["resync", "install"])
 def test_a_cut_anywhere_leaves_old_or_new_and_the_next_run_converges(
-    installed: bool, kind: FileSystem, tmp_path: Path, fast: Path
+    installed: bool, kind: FileSystem, tmp_path: Path, fast: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(apply, "SHARED_FROM", 1)
     case = made(tmp_path, kind, installed=installed)
     recorded = record(case.disk, fast / "run", lambda mount: synced(case, mount), options=kind.worst)
     flushes = sum(event.data is None for event in recorded.events)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sis.errors import Refused
+from sis.errors import Refused, SisError
 from sis.sync import apply, mend
 from sis.system import process
 from sis.system.beneath import Beneath
@@ -103,6 +104,28 @@ def test_a_file_a_thread_cannot_remove_is_named(held: tuple[Bench, Path], monkey
         process.run(["chattr", "-i", stays])
     assert bench.sync("image@2").in_sync
     assert rsync_differences(tree, bench.root) == []
+
+
+def test_a_disk_that_fails_at_the_last_barrier_is_told(
+    held: tuple[Bench, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is in place, but may not be on the disk: nothing is remembered, and the next run does what is left."""
+    bench, tree = held
+    really = Beneath.sync_filesystem
+
+    def failing(root: Beneath, path: bytes) -> None:
+        if (bench.root / "old").exists() or (bench.root / ".sis-stage").exists():
+            really(root, path)
+        else:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Beneath, "sync_filesystem", failing)
+        with pytest.raises(SisError, match="Input/output error"):
+            bench.sync("image@2")
+    assert bench.sync("image@2").in_sync
+    assert rsync_differences(tree, bench.root) == []
+    assert bench.sync("image@2").changes == ()
 
 
 @pytest.mark.parametrize("act", ["edit", "delete", "replace"])
