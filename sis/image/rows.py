@@ -13,8 +13,8 @@ from sis.image import codec
 from sis.image.model import FORMAT, HOLE, Entry, Kind
 from sis.image.tables import Novel
 
-CHANGES_MAX = 1000
-"""Entries and chunks from which on it is quicker to decode all."""
+CHANGES_MAX = 4000
+"""Rows and chunks from which on it is quicker to decode all."""
 
 _LOOKED_FOR_MAX = 200
 """Chunks that are looked for in the bytes of the older manifest."""
@@ -102,11 +102,11 @@ def row_changes(before: Rows, after: Rows) -> RowChanges | None:
 
     None where more has changed than can be told so, or what has changed is not well-formed: decoding tells then.
     """
-    places = _differing(before, after)
-    if places is None or len(places[0]) + len(places[1]) > CHANGES_MAX:
-        return None
-    old_at, new_at = places
     try:
+        places = _differing(before, after)
+        if places is None:
+            return None
+        old_at, new_at = places
         old = {entry.path: entry for entry in map(before.__getitem__, old_at)}
         new = {entry.path: entry for entry in map(after.__getitem__, new_at)}
         are_sound = _are_in_order(after, new_at) and all(_is_sound(after, number) for number in new_at)
@@ -118,18 +118,30 @@ def row_changes(before: Rows, after: Rows) -> RowChanges | None:
 
 
 def _differing(before: Rows, after: Rows) -> tuple[list[int], list[int]] | None:
-    """The numbers of the rows each has alone; None if the others are not in the same order."""
-    if len(before) == len(after):
-        pairs = zip(before.rows, after.rows, strict=True)
-        numbers = [number for number, (old, new) in enumerate(pairs) if old != new]
-        if len(numbers) <= CHANGES_MAX // 2:
-            return numbers, numbers
-    old, new = list(map(bytes, before.rows)), list(map(bytes, after.rows))
-    had, has = set(old), set(new)
-    if [row for row in old if row in has] != [row for row in new if row in had]:
+    """The numbers of the rows each has alone, the others being in the same order; None if these are too many.
+
+    Both are gone through at once, by their paths where rows differ.
+    """
+    old, new = before.rows, after.rows
+    old_at: list[int] = []
+    new_at: list[int] = []
+    at = to = 0
+    while at < len(old) and to < len(new):
+        if old[at] == new[to]:
+            at, to = at + 1, to + 1
+            continue
+        here, there = before[at].path, after[to].path
+        if here <= there:
+            old_at.append(at)
+            at += 1
+        if there <= here:
+            new_at.append(to)
+            to += 1
+        if len(old_at) + len(new_at) > CHANGES_MAX:
+            return None
+    if len(old_at) + len(new_at) + len(old) - at + len(new) - to > CHANGES_MAX:
         return None
-    old_at = [number for number, row in enumerate(old) if row not in has]
-    return old_at, [number for number, row in enumerate(new) if row not in had]
+    return [*old_at, *range(at, len(old))], [*new_at, *range(to, len(new))]
 
 
 def _are_in_order(rows: Rows, numbers: list[int]) -> bool:

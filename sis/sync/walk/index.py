@@ -35,7 +35,7 @@ _INTENT = "intent"
 _TREE_PREFIX = "tree-"
 _LISTINGS_PREFIX = "listings-"
 
-AMENDED_MAX = 2000
+AMENDED_MAX = 5000
 """Entries and listings noted in `index` as other than in the files it names, before these are written anew."""
 
 log = logging.getLogger(__name__)
