@@ -13,7 +13,7 @@ import msgspec
 from sis.errors import Corrupt, NotFound, Refused
 from sis.image import codec, dictionary, manifest_out, packs, refs
 from sis.image.index import ChunkIndex
-from sis.image.model import FORMAT, Manifest, Ref, Version
+from sis.image.model import FORMAT, ChunkTable, Manifest, Ref, Version
 from sis.image.packs import PACK_BYTES_TARGET, PackRow, PackWriter
 from sis.image.scan import IDENTITY, Progress, Scan, ScanCache, scan, share_values
 from sis.image.store import LocalStore
@@ -64,7 +64,7 @@ def commit(
             _write_cache(store, image, named.digest, found)
             return Committed(parent_id, parent, True, found.notices, found.bytes_read, packer.bytes_written)
         store.write_manifest(manifest, named)
-        table = packer.index().table(manifest)
+        table = packer.table(manifest)
         version = Version(
             image=image,
             generation=parent.generation + 1 if parent else 1,
@@ -158,6 +158,12 @@ class _Packer:
         self._new[digest] = self._writer.add(digest, size_bytes, stored)
         if self._writer.size >= PACK_BYTES_TARGET:
             self.finish()
+
+    def table(self, manifest: Manifest) -> ChunkTable:
+        """The chunk table of a manifest all of whose chunks are in packs. The index is let go then."""
+        table = self.index().table(manifest)
+        self._index = None
+        return table
 
     def finish(self) -> None:
         """Close the pack being written, if any."""
