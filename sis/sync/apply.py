@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import threading
 import time
@@ -42,22 +43,21 @@ class Applied(NamedTuple):
     at: float
 
 
-def apply(
-    tree: Beneath, plan: Plan, stage: Stage, observed: Observed, meanwhile: Callable[[], None] = lambda: None
-) -> Applied:
+def apply(tree: Beneath, plan: Plan, stage: Stage, observed: Observed, meanwhile: Iterator[None]) -> Applied:
     """Do the steps, each phase after the one before. Everything staged is durable before the first, all at the end.
 
-    `meanwhile` is called once, while the disk is waited for. Raises OSError; what was done by then stays done, and a
-    further run does the rest.
+    `meanwhile` goes on a step at each barrier, while the disk is waited for, and at the last one comes to its end.
+    Raises OSError; what was done by then stays done, and a further run does the rest.
     """
-    return _Applying(tree, stage, observed).run(plan, meanwhile)
+    return _Applying(tree, stage, observed, meanwhile).run(plan)
 
 
 class _Applying:
-    def __init__(self, tree: Beneath, stage: Stage, observed: Observed) -> None:
+    def __init__(self, tree: Beneath, stage: Stage, observed: Observed, meanwhile: Iterator[None]) -> None:
         self.tree = tree
         self.stage = stage
         self.observed = observed
+        self.meanwhile = meanwhile
         self.named_often = {path for paths in observed.shared.values() for path in paths}
         self.placed: dict[bytes, Row] = {}
         self.timed: list[bytes] = []
@@ -73,8 +73,8 @@ class _Applying:
             "mtime": self._mtime,
         }
 
-    def run(self, plan: Plan, meanwhile: Callable[[], None]) -> Applied:
-        self._barrier()
+    def run(self, plan: Plan) -> Applied:
+        self._barrier(parts=1)
         phase: list[Step] = []
         times: list[Step] = []
         for step in plan.steps:
@@ -82,7 +82,7 @@ class _Applying:
                 self._do(phase)
                 phase = []
                 if step.verb == "barrier":
-                    self._barrier()
+                    self._barrier(parts=1)
             else:
                 (times if step.verb == "mtime" else phase).append(step)
         self._do(phase)
@@ -90,26 +90,25 @@ class _Applying:
             self.tree.remove_tree(area.path(STAGE))
         self._do(times)
         at = time.monotonic()
-        self._last_barrier(meanwhile)
+        self._barrier(parts=None)
         return Applied(self.placed, tuple(self.timed), tuple(self.disturbed), tuple(self.not_empty), at)
 
-    def _barrier(self) -> None:
-        for area in self.observed.areas:
-            self.tree.sync_filesystem(area.mount)
-
-    def _last_barrier(self, meanwhile: Callable[[], None]) -> None:
+    def _barrier(self, *, parts: int | None) -> None:
+        """Wait for the disk, doing so many parts of what can be done meanwhile; None: all that are left."""
         failed: list[OSError] = []
 
         def wait() -> None:
             try:
-                self._barrier()
+                for area in self.observed.areas:
+                    self.tree.sync_filesystem(area.mount)
             except OSError as error:
                 failed.append(error)
 
         waiting = threading.Thread(target=wait, name="barrier")
         waiting.start()
         try:
-            meanwhile()
+            for _ in itertools.islice(self.meanwhile, parts):
+                pass
         finally:
             waiting.join()
         for error in failed:

@@ -87,7 +87,7 @@ def make_equal(
         index.intend(given.state, (want.entries[path] for path in survey.comparison.node_paths))
         remembering = Remembering(want, survey)
         with explained("putting the new files in place"):
-            applied = apply(tree, plan, stage, survey.observed, lambda: remembering.begin(stage.made))
+            applied = apply(tree, plan, stage, survey.observed, remembering.begin(stage.made))
         source.keep_documents()
         index.wait_until_settled(applied.at)
         with explained("looking at what was placed"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -73,15 +73,20 @@ class Remembering:
         self._rows: dict[bytes, Row] = {}
         self._odd: list[bytes] = []
 
-    def begin(self, made: Mapping[bytes, Row]) -> None:
-        """Note what is as it was, and what came into place with a new directory (`made`: its lstat from before)."""
+    def begin(self, made: Mapping[bytes, Row]) -> Iterator[None]:
+        """Note what is as it was, and what comes into place with a new directory (`made`: its lstat from before).
+
+        In parts, one at each step, the longest first.
+        """
         want, survey = self._want, self._survey
         entries = want.entries
         self._rows = _verified_rows(want, survey)
+        yield
         self._made = {path: row for path, row in made.items() if _is_as_desired(row, entries[path], mtime=True)}
         self._odd = sorted(made.keys() - self._made.keys())
         if survey.amended is None:
             index.keep_entries(survey.given.state, want.digest, entries)
+        yield
 
     def finish(self, tree: Beneath, applied: Applied) -> tuple[bytes, ...]:
         """Look at what was changed, and write the index. Returns paths that someone changed while we worked.
