@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+import struct
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from blake3 import blake3
@@ -14,12 +16,15 @@ from sis.errors import Corrupt, NotFound, Refused, SisError
 from sis.image import codec
 from sis.image.delta import NOTHING
 from sis.image.delta_read import open_delta
-from sis.image.model import ChunkTable, Manifest, Version
+from sis.image.model import Manifest, PackRef, Version
 from sis.image.packs import decode, read_footer
 from sis.image.store import LocalStore, immutable_name
 from sis.image.tables import Location, chunk_locations
 
 PATHS_SHOWN = 20
+
+_PLACE = struct.Struct("<32sQII")
+"""Where a chunk lies in its pack: digest, offset, stored bytes, bytes."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +52,11 @@ class Verification:
 
 @dataclass
 class _Generation:
+    """What is kept of a version; its manifest and its table are read again where they are asked for."""
+
     name: str
     version: Version | None = None
-    manifest: Manifest | None = None
-    table: ChunkTable | None = None
-    locations: Mapping[bytes, Location] = field(default_factory=dict)
+    packs: tuple[PackRef, ...] = ()
 
 
 def verify(
@@ -84,6 +89,8 @@ class _Run:
         self.bytes_read = 0
         self._progress = progress
         self._reached: set[str] = set()
+        self._places: dict[str, bytes] = {}
+        """By pack, where the tables say that its chunks lie: each _PLACE once."""
         self._key = store.signer().public if store.key.exists() else None
 
     def image(self, name: str) -> None:
@@ -110,24 +117,35 @@ class _Run:
             if (version.image, version.generation) != (image, number):
                 raise Corrupt(f"it is {version.image}@{version.generation}")
             file = f"manifests/{version.manifest}"
-            generation.manifest = self.store.manifest(version.manifest)
+            manifest = self.store.manifest(version.manifest)
             self._reached.add(file)
             file = f"tables/{version.table}"
-            generation.table = self.store.table(version.table)
-            generation.locations = chunk_locations(generation.manifest, generation.table)
+            table = self.store.table(version.table)
+            generation.packs = table.packs
+            self._place(table.packs, chunk_locations(manifest, table))
             self._reached.add(file)
-            for digest in {pack.dictionary for pack in generation.table.packs if pack.dictionary}:
+            for digest in {pack.dictionary for pack in table.packs if pack.dictionary}:
                 file = f"dictionaries/{digest.hex()}"
                 self.store.dictionary(digest)
                 self._reached.add(file)
         except (Corrupt, NotFound) as error:
             self.problems.append(Problem(file, error.message, (generation.name,)))
 
+    def _place(self, packs: tuple[PackRef, ...], locations: Mapping[bytes, Location]) -> None:
+        """Keep where chunks lie, packed: a store of many versions has most of them in common."""
+        found: defaultdict[int, bytearray] = defaultdict(bytearray)
+        for digest, location in locations.items():
+            found[location.pack] += _PLACE.pack(digest, location.offset, location.stored, location.size)
+        for number, rows in found.items():
+            name = packs[number].digest.hex()
+            known = self._places.get(name, b"")
+            self._places[name] = b"".join({*_rows(known), *_rows(rows)}) if known else bytes(rows)
+
     def packs(self, *, everything: bool) -> None:
         """Read every pack: its name, its footer, its chunks, and that they lie where the tables say."""
         wanted: dict[str, tuple[int, bytes]] = {}
         for generation in self.generations:
-            for pack in generation.table.packs if generation.table else ():
+            for pack in generation.packs:
                 wanted[pack.digest.hex()] = (pack.size, pack.dictionary)
         there = set(self.store.names("packs"))
         self._reached.update(f"packs/{name}" for name in wanted)
@@ -135,12 +153,9 @@ class _Run:
         names = sorted(there if everything else wanted.keys() & there)
         self.pack_count = len(names)
         damaged: dict[str, tuple[list[str], set[bytes]]] = {}
-        locations = self._locations()
         total = sum(os.stat(self.store.path / "packs" / name).st_size for name in names)
         with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
-            checks = pool.map(
-                lambda name: _check_pack(self.store, name, wanted.get(name), locations.get(name, {})), names
-            )
+            checks = pool.map(lambda name: _check_pack(self.store, name, wanted.get(name), self._located(name)), names)
             for name, (faults, lost, chunks, read) in zip(names, checks, strict=True):
                 self.chunk_count += chunks
                 self.bytes_read += read
@@ -149,27 +164,21 @@ class _Run:
                 if self._progress is not None:
                     self._progress("verifying", self.bytes_read, total)
         for name in missing:
-            damaged[name] = (["it is missing from the store"], set(locations.get(name, {})))
+            damaged[name] = (["it is missing from the store"], set(self._located(name)))
         self._tell(damaged)
 
-    def _locations(self) -> dict[str, dict[bytes, Location]]:
-        by_pack: dict[str, dict[bytes, Location]] = {}
-        for generation in self.generations:
-            packs = [pack.digest.hex() for pack in generation.table.packs] if generation.table else []
-            for digest, location in generation.locations.items():
-                by_pack.setdefault(packs[location.pack], {})[digest] = location
-        return by_pack
+    def _located(self, name: str) -> dict[bytes, Location]:
+        rows = _PLACE.iter_unpack(self._places.get(name, b""))
+        return {digest: Location(0, offset, stored, size, digest) for digest, offset, stored, size in rows}
 
     def _tell(self, damaged: dict[str, tuple[list[str], set[bytes]]]) -> None:
         for name, (faults, lost) in sorted(damaged.items()):
             versions, paths = [], {}
             for generation in self.generations:
-                if generation.table is None or generation.manifest is None:
-                    continue
-                if name not in {pack.digest.hex() for pack in generation.table.packs}:
+                if generation.version is None or name not in {pack.digest.hex() for pack in generation.packs}:
                     continue
                 versions.append(generation.name)
-                for entry in generation.manifest.entries:
+                for entry in self.store.manifest(generation.version.manifest).entries:
                     if entry.chunks and any(run.digest in lost for run in entry.each_chunk()):
                         paths[codec.show_path(entry.path)] = True
             self.problems.append(
@@ -278,6 +287,10 @@ def _lost_chunks(store: LocalStore, path: Path, located: dict[bytes, Location], 
                 faults.append(error.message)
                 lost.add(location.digest)
     return lost
+
+
+def _rows(places: bytes | bytearray) -> Iterator[bytes]:
+    return (bytes(places[at : at + _PLACE.size]) for at in range(0, len(places), _PLACE.size))
 
 
 def _digest_of_file(path: Path) -> str:
