@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.client
+import os
 import random
 import re
 import socket
@@ -75,9 +76,9 @@ TICKET_HEADER = "Sis-Ticket"
 class HttpStore(DocumentStore):
     """Reads a store over HTTP(S): a head's (`URL/store/…`) or any static copy (`URL/…`), found out at the first read.
 
-    Safe to use in many threads; each has its own connection. Raises Unreachable when the server does not answer, breaks
-    off again and again, or does not serve what was asked for; Corrupt when it serves a shorter file than it should.
-    `ticket` says to the server, and to no other it redirects to, who asks.
+    Safe to use in many threads and in forked processes; each has its own connection. Raises Unreachable when the server
+    does not answer, breaks off again and again, or does not serve what was asked for; Corrupt when it serves a shorter
+    file than it should. `ticket` says to the server, and to no other it redirects to, who asks.
     """
 
     def __init__(self, url: str, *, limits: Limits | None = None, ticket: str = "") -> None:
@@ -87,6 +88,7 @@ class HttpStore(DocumentStore):
         self.limits = limits or Limits()
         self._ticket = {TICKET_HEADER: ticket} if ticket else {}
         self._base: str | None = None
+        self._process = os.getpid()
         self._local = threading.local()
         self._connections: list[http.client.HTTPConnection] = []
         self._guard = threading.Lock()
@@ -279,6 +281,9 @@ class HttpStore(DocumentStore):
         raise Unreachable(f"{url}: more than {REDIRECTS_MAX} redirects")
 
     def _connection(self, parts: SplitResult) -> http.client.HTTPConnection:
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self.close()
         kept: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
         if kept is None:
             kept = self._local.connection = _connect(parts, self.limits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -122,6 +123,32 @@ def test_a_reader_may_stop_early_and_go_on_with_something_else(
     next(iter(pieces))
     pieces.close()  # type: ignore[attr-defined]
     assert store.version(done.version_id) == done.version
+
+
+def test_a_forked_process_shares_no_connection(made: tuple[LocalStore, Committed]) -> None:
+    local, _ = made
+    (name,) = local.names("packs")
+    data = (local.path / "packs" / name).read_bytes()
+    with serving(local.path) as server:
+        store = HttpStore(server.url, limits=Limits(connect_s=2, read_s=2, attempts=1))
+
+        def is_right() -> bool:
+            spans = [(at, 1 + at % 5000) for at in range(0, len(data) - 50_000, 20_000)]
+            return all(b"".join(store.read(f"packs/{name}", at, size)) == data[at : at + size] for at, size in spans)
+
+        assert is_right()
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            with contextlib.suppress(BaseException):
+                code = 0 if is_right() else 2
+            os._exit(code)
+        try:
+            assert is_right()
+        finally:
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            store.close()
+    assert code == 0
 
 
 def test_many_threads_read_at_once(store: Store, made: tuple[LocalStore, Committed]) -> None:

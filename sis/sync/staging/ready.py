@@ -152,7 +152,6 @@ class _Ready:
     def _do(self, portions: Iterator[int | None], finishing: Hands) -> None:
         is_much = self.plan.bytes_written >= MUCH_BYTES or len(self.plan.files) >= MUCH_FILES
         self.tasks, self.added = {}, 0
-        self.source.store.close()  # no two processes on one connection
         did = crew.results(_Did, portions, self._worker, is_much=is_much)
         with contextlib.closing(did):
             for each in did:
