@@ -81,9 +81,12 @@ def make_equal(
             return _told(plan, task, source, _expected(plan, task))
         fetched = make_ready(stage, plan, want, source, task.by_delta)
         totals = _final_totals(plan, task, stage, fetched)
+        told = _told(plan, task, source, totals)
         if only_stage:
             source.keep_documents()
-            return _told(plan, task, source, totals)
+            return told
+        plan = plan.only_steps()
+        source.forget_chunks()
         index.intend(given.state, (want.entries[path] for path in survey.comparison.node_paths))
         remembering = Remembering(want, survey)
         with explained("putting the new files in place"):
@@ -93,7 +96,7 @@ def make_equal(
         with explained("looking at what was placed"):
             changed_meanwhile = remembering.finish(tree, applied)
     source.settle(given.state)
-    return _done(_told(plan, task, source, totals), survey, (*changed_meanwhile, *applied.not_empty))
+    return _done(told, survey, (*changed_meanwhile, *applied.not_empty))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class LayerFile(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Which renderer or site file made it."""
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
+class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One itemised difference, for `-n`, drift reports and status. `path` is printable (escaped), absolute."""
 
     action: Literal["create", "update", "replace", "metadata", "remove", "keep"]

@@ -71,17 +71,19 @@ class Rules:
         self._ask = given.verb
         self._known = (want, *placed)
         self._own_parents = {parents_of(path)[0] for path in given.own}
-        self._verbs: dict[bytes, PolicyVerb] = {path: self._ask(path) for path in want}
+        self._want = want
+        self._verbs: dict[bytes, PolicyVerb] = {path: verb for path in want if (verb := self._ask(path)) != "enforce"}
         self._passages: set[bytes] = set()
         ignored = {path for path, verb in self._verbs.items() if verb == "ignore"}
-        if ignored:
-            for path, verb in self._verbs.items():
-                if verb != "ignore":
-                    self._passages.update(ignored.intersection(parents_of(path)))
+        for path in want if ignored else ():
+            if path not in ignored:
+                self._passages.update(ignored.intersection(parents_of(path)))
 
     def verb(self, path: bytes) -> PolicyVerb:
         verb = self._verbs.get(path)
         if verb is None:
+            if path in self._want:
+                return "enforce"
             verb = self._verbs[path] = self._ask(path)
         return verb
 

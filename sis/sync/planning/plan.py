@@ -79,8 +79,9 @@ def make_plan(
     counts = sums.counts(len(want), comparison)
     to_fetch = needed.digests - local.anywhere.keys() if local.anywhere else needed.digests
     to_do = comparison.to_do
+    files = NewFiles(entries, lambda entry: _new_file(entry, local, tree_of), needed.repeated & to_fetch)
     return Plan(
-        files=NewFiles(entries, lambda entry: _new_file(entry, local, tree_of), needed.repeated & to_fetch),
+        files=files,
         trees=tuple(new_trees(comparison, tree_of)),
         needs=work.needs,
         to_fetch=to_fetch,
@@ -90,7 +91,7 @@ def make_plan(
         reboot_worthy=any(_is_reboot_worthy(difference.path) for difference in to_do),
         is_empty=not to_do,
         make_steps=lambda: _steps(want, observed, comparison, rules, tree_of),
-        make_changes=lambda: sums.changes(comparison, entries, to_fetch, stored_bytes),
+        make_changes=lambda: sums.changes(comparison, files, to_fetch, stored_bytes),
         make_totals=lambda: sums.totals(counts, work, to_fetch, stored_bytes),
     )
 

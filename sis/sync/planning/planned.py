@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, NamedTuple, overload
 
@@ -153,6 +153,18 @@ class Plan:
     def totals(self) -> Totals:
         """What it will come to, if all goes as planned."""
         return self.make_totals()
+
+    def only_steps(self) -> Plan:
+        """The same without what is of no use, and takes memory, once all files are ready."""
+        steps = self.steps
+        return replace(
+            self,
+            files=NewFiles((), lambda entry: NewFile(entry, {})),
+            to_fetch=frozenset(),
+            make_steps=lambda: steps,
+            make_changes=tuple,
+            make_totals=Totals,
+        )
 
 
 class Needed(NamedTuple):

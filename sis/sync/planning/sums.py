@@ -12,31 +12,31 @@ from sis.image.codec import RUN_BYTES
 from sis.image.model import DIGEST_BYTES, HOLE, Entry, Kind
 from sis.sync.model import Change, Totals
 from sis.sync.planning.compare import Comparison
-from sis.sync.planning.planned import Need
+from sis.sync.planning.planned import Need, NewFiles
 from sis.sync.walk.observe import Observed
 
 
 def changes(
-    comparison: Comparison,
-    entries: Iterable[Entry],
-    to_fetch: Set[bytes],
-    stored_bytes: Callable[[bytes], int],
+    comparison: Comparison, files: NewFiles, to_fetch: Set[bytes], stored_bytes: Callable[[bytes], int]
 ) -> Iterator[Change]:
     """In path order, each with what it makes the node fetch; a chunk counts where it is first needed."""
-    left = set(to_fetch)
-    cost: dict[bytes, int] = {}
-    for entry in entries if left else ():
-        raw = entry.chunks
-        for at in range(0, len(raw), RUN_BYTES):
-            digest = raw[at : at + DIGEST_BYTES]
-            if digest in left:
-                left.remove(digest)
-                cost[entry.path] = cost.get(entry.path, 0) + stored_bytes(digest)
     told = comparison.to_do
     if comparison.told:
         told = tuple(sorted((*told, *comparison.told), key=lambda difference: difference.path))
+    entries = iter(files.entries)
+    file = next(entries, None)
+    repeated = set(files.repeated)
     for difference in told:
-        yield difference.change(cost.get(difference.path, 0))
+        cost = 0
+        if file is not None and difference.want is file:
+            raw = file.chunks
+            for at in range(0, len(raw), RUN_BYTES):
+                digest = raw[at : at + DIGEST_BYTES]
+                if digest in to_fetch and (digest not in files.repeated or digest in repeated):
+                    repeated.discard(digest)
+                    cost += stored_bytes(digest)
+            file = next(entries, None)
+        yield difference.change(cost)
 
 
 def counts(entries: int, comparison: Comparison) -> Totals:

@@ -26,9 +26,9 @@ MUCH_BYTES = 32 << 20
 MUCH_FILES = 2000
 """What is worth processes of its own."""
 
-_FIRST_PORTION = 1024
-_PORTION_MAX = 16384
-_ON_THE_WAY = 32768
+FIRST_PORTION = 1024
+PORTION_MAX = 16384
+ON_THE_WAY = 32768
 """Files that are begun while others are being written: each takes half a kilobyte."""
 
 _LONG_BYTES = 32 << 20
@@ -114,7 +114,7 @@ class _Ready:
         for files in in_portions(plan.files):
             stage.begin(files, self.blobs)
             yield from self._add(requests)
-            while len(stage.makings.every) > _ON_THE_WAY and self.tasks:
+            while len(stage.makings.every) > ON_THE_WAY and self.tasks:
                 yield None
         left = requests.not_ready(plan.to_fetch & stage.makings.waiting.keys())
         if left:
@@ -219,7 +219,7 @@ def in_portions(files: NewFiles) -> Iterator[Iterator[NewFile]]:
     """
     sharing = _sharing(files)
     begun = bytearray(len(files))
-    size = _FIRST_PORTION
+    size = FIRST_PORTION
     portion: list[int] = []
     long = [number for number, entry in enumerate(files.entries) if entry.size >= _LONG_BYTES]
     for first in (*long, *range(len(files))):
@@ -233,7 +233,7 @@ def in_portions(files: NewFiles) -> Iterator[Iterator[NewFile]]:
                     pending += sharing.pop(digest, ())
         if len(portion) >= size:
             yield map(files.__getitem__, portion)
-            portion, size = [], min(2 * size, _PORTION_MAX)
+            portion, size = [], min(2 * size, PORTION_MAX)
     if portion:
         yield map(files.__getitem__, portion)
 

@@ -96,6 +96,10 @@ class ChunkSource:
         location = self.locations.get(digest)
         return location.stored if location else 0
 
+    def forget_chunks(self) -> None:
+        """Give back the memory of where chunks lie, until that is asked for again."""
+        self.__dict__.pop("locations", None)
+
     def pack_name(self, number: int) -> str:
         return f"packs/{self.table.packs[number].digest.hex()}"
 
