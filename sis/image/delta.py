@@ -30,8 +30,8 @@ digest of the header up to here"""
 
 HEAD_BYTES_MAX = 64 << 20
 DOCUMENT_BYTES_MAX = 120 << 20
-"""A version or manifest longer than this travels whole, not as a patch, for which the older one has to lie in zstd's
-window of 128 MB; and patching holds both in memory, the older one twice. A million small files take some 95 MB."""
+"""A version or manifest longer than this travels whole, not as a patch: patching holds both in memory. A million small
+files take some 95 MB."""
 
 TABLE_BYTES_MAX = 32 << 20
 """A chunk table whose rows are longer does not travel in a delta."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from sis.errors import UsageFault
-from sis.image import delta, patches
+from sis.image import delta, document_patch, patches
 from sis.image.delta import CHECK_BYTES, DOCUMENT_BYTES_MAX, NOTHING, Head, Item, TablePart, name_of
 from sis.image.delta_encode import Encoded, Encoders, Run, Task
 from sis.image.delta_plan import Work, plan_items, plan_whole
@@ -203,7 +203,7 @@ def _shared_by(version: Version) -> Callable[[bytes], bool]:
 def _patch(before: bytes, after: bytes) -> bytes:
     if max(len(before), len(after)) > DOCUMENT_BYTES_MAX:
         return b""
-    return patches.compress(after, before)
+    return document_patch.make(before, after)
 
 
 _METHOD_NAMES = {

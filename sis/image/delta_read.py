@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from sis.errors import Corrupt
-from sis.image import codec, delta, patches, solid
+from sis.image import codec, delta, document_patch, patches, solid
 from sis.image.delta import DOCUMENT_BYTES_MAX, HEADER, Head, Header, Placed, name_of
 from sis.image.model import Entry, Manifest
 from sis.image.rows import RowChanges, Rows
@@ -126,7 +126,7 @@ def _patched(patch: bytes, before: bytes, what: str) -> bytes | None:
     if not patch:
         return None
     limit = min(DOCUMENT_BYTES_MAX, 2 * len(before) + codec.INFLATION_MAX * len(patch))
-    return patches.inflate(patch, limit, what, before)
+    return document_patch.applied(patch, before, limit, what)
 
 
 def must_be(data: bytes, digest: str, what: str) -> bytes:
