@@ -35,6 +35,13 @@ _SHADOWS = "trusted.SGI_ACL_"
 """XFS shows an ACL twice."""
 
 
+@pytest.fixture(autouse=True)
+def small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some files are begun while others are written already, so that it is killed between portions too."""
+    monkeypatch.setattr(ready, "FIRST_PORTION", 16)
+    monkeypatch.setattr(ready, "PORTION_MAX", 32)
+
+
 @pytest.fixture
 def held(tmp_path: Path) -> Iterator[tuple[Bench, Path, Path]]:
     """Two trees that differ in many ways, and a root on a disk of its own that is equal to the first."""
