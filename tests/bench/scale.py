@@ -159,6 +159,8 @@ def _many(place: Place, say: Say) -> Iterator[Figure]:
         with _path(place.tree, number).open("ab") as file:
             file.write(b"one line more\n")
     yield place.commit(f"commit {_EDITED_FILES} edits, {_count(had)}")
+    versions = [f"{place.image}@{len(STEPS) + more}" for more in (0, 1)]
+    yield place.on_head(f"delta of {_EDITED_FILES} edits, {_count(had)}", "delta", *versions)
     yield place.on_node(f"resync {_EDITED_FILES} edits, {_count(had)}", "--policy", "none")
 
 
