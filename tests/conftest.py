@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.postgres import Server, server
 
+settings.register_profile("the same each time", derandomize=True)
+settings.register_profile("new each time")
+
 
 def pytest_configure() -> None:
-    """What tests start can be interrupted, although whoever started the tests (a shell's `&`) ignores that."""
+    """What tests start can be interrupted, although whoever started the tests (a shell's `&`) ignores that.
+
+    Generated values are the same in each run, so that a change is not stopped by what it did not do; new ones with
+    SIS_TEST_NEW_VALUES=1.
+    """
+    settings.load_profile("new each time" if os.environ.get("SIS_TEST_NEW_VALUES") else "the same each time")
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

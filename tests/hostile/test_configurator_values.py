@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from configurator.errors import ConfiguratorError, RecordInvalid
@@ -270,8 +270,11 @@ def lines_of(files: tuple[RenderedFile, ...]) -> Counter[str]:
     return counts
 
 
-def assert_harmless(files: tuple[RenderedFile, ...], baseline: Counter[str]) -> None:
-    """Every line is one its reader would take for what it is, and there are no more of them than there were."""
+def assert_harmless(files: tuple[RenderedFile, ...], baseline: Counter[str], moved: tuple[str, str] = ("", "")) -> None:
+    """Every line is one its reader would take for what it is, and there are no more of them than there were.
+
+    A record says itself where some files go: what is at the first path of `moved` was at the second.
+    """
     for file in files:
         assert re.fullmatch(r"/[A-Za-z0-9._/+@-]+", file.path)
         assert ".." not in file.path.split("/")
@@ -279,7 +282,8 @@ def assert_harmless(files: tuple[RenderedFile, ...], baseline: Counter[str]) -> 
             assert re.fullmatch(r"(/usr/share/zoneinfo/|\.\./run/|/(usr/)?lib/systemd/)[A-Za-z0-9/._+-]+", file.target)
         if file.kind != "file":
             continue
-        (grammar,) = [line for path, line in COMPILED if path.fullmatch(file.path)]
+        known = moved[1] if file.path == moved[0] else file.path
+        (grammar,) = [line for path, line in COMPILED if path.fullmatch(known)]
         encoding = "latin-1" if file.path == "/etc/hostid" else "utf-8"
         for line in file.content.decode(encoding).removesuffix("\n").split("\n"):
             assert grammar.fullmatch(line), (file.path, line)
@@ -305,7 +309,7 @@ def refusal(place: Place, value: str, tree: str) -> ConfiguratorError | None:
         return error
     except UnicodeEncodeError as error:
         return ConfiguratorError(f"{spelled(place)}: {error}")
-    assert_harmless(files, baseline(tree))
+    assert_harmless(files, baseline(tree), (value, value_at(FULL, place)))
     return None
 
 
@@ -333,6 +337,7 @@ def test_every_text_with_every_hostile_value(tree: str) -> None:
     assert passed > 0
 
 
+@example(place=("peer_files", len(FORMATS), "path"), parts=["/0"], cut=0, tree=TREES[0])
 @settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     place=st.sampled_from(PLACES),
