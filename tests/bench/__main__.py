@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import shutil
@@ -51,7 +52,10 @@ def _compared(size: sizes.Size, methods: Sequence[type[Method]], folder: Path) -
     made = trees.make(size, folder, _say)
     scratch = folder / "scratch"
     again = frozenset(method.name for method in chosen(_names("BENCH_AGAIN"))) if _names("BENCH_AGAIN") else frozenset()
-    before = _without(size, again) if again else _under_way(scratch)
+    only = frozenset(_names("BENCH_WORKS"))
+    before = _without(size, again, only) if again else _under_way(scratch)
+    if only:
+        size = dataclasses.replace(size, left_out=tuple(work for work in figures.WORKS if work not in only))
     if again or before is None:
         shutil.rmtree(scratch, ignore_errors=True)
     scene = _scene(size, made, scratch, folder / "kept")
@@ -107,11 +111,14 @@ def _names(variable: str) -> list[str]:
     return os.environ.get(variable, "").replace(",", " ").split()
 
 
-def _without(size: sizes.Size, again: frozenset[str]) -> Run | None:
-    """The last run, but for the figures of methods that are to be measured again; what these are now is noted."""
+def _without(size: sizes.Size, again: frozenset[str], only: frozenset[str]) -> Run | None:
+    """The last run, but for the figures of methods (of these, `only` some works) that are to be measured again.
+
+    What programs these are now is noted.
+    """
     with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):
         run = figures.read(_RESULTS / f"{size.name}.json")
-        kept = tuple(figure for figure in run.figures if figure.method not in again)
+        kept = tuple(it for it in run.figures if it.method not in again or (only and it.work not in only))
         return msgspec.structs.replace(run, figures=kept, versions=limits.versions())
     return None
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from sis.errors import SisError
@@ -28,6 +29,10 @@ GIGABIT_BYTES = 125_000_000
 
 _IDLE_CPU_S = 0.015
 """Processor time a second of a head that only waits is below this."""
+
+_FAILED = "failed: "
+_GATE_S = 0.2
+"""What a program takes at most from being counted to waiting at the gate."""
 
 _QUIET_DISK_ACTS = 15
 _QUIET_DISK_INTERVAL_S = 0.3
@@ -92,12 +97,16 @@ class Wire:
         _wait_for_a_quiet_disk()
         self._ended = False
         peak = counters.Peak()
-        with peak.watching(self._accounts[namespace]), ThreadPoolExecutor(len(chains)) as pool:
-            before, head_cpu, node_cpu = self._read()
-            busy = counters.busy_s()
-            started = time.perf_counter()
-            running = [pool.submit(self._chain, namespace, at, chain) for at, chain in enumerate(chains)]
+        account = self._accounts[namespace]
+        with _Gate(self._folder / "gate") as gate, peak.watching(account), ThreadPoolExecutor(len(chains)) as pool:
+            count = len(account.pids()) + len(chains)
+            running = [pool.submit(self._chain, namespace, at, chain, gate) for at, chain in enumerate(chains)]
             try:
+                _wait_until_ready(account, count, running)
+                before, head_cpu, node_cpu = self._read()
+                busy = counters.busy_s()
+                started = time.perf_counter()
+                gate.open(len(chains))
                 faults = [each.result() for each in running]
             except BaseException:
                 self._end_programs()
@@ -174,26 +183,27 @@ class Wire:
         traffic = counters.parse_traffic(shown)
         return traffic, self._accounts[self.head].cpu_s(), self._accounts[self.node].cpu_s()
 
-    def _chain(self, namespace: str, number: int, chain: Sequence[process.Argv]) -> str:
-        """Run commands until one fails. Returns what it said, or ""."""
+    def _chain(self, namespace: str, number: int, chain: Sequence[process.Argv], gate: _Gate) -> str:
+        """Run commands, once the gate opens, until one fails. Returns what it said, or ""."""
         output = self._folder / f"{namespace}-{number}.log"
-        for argv in chain:
-            output.unlink(missing_ok=True)
-            if self._ended:
-                return "ended from outside"
-            program = process.start(self._command(namespace, argv), output=output)
-            self._programs.add(program)
-            try:
-                code = program.wait(DEADLINE_S)
-            except subprocess.TimeoutExpired:
-                process.end_group(program.pid)
-                program.wait()
-                return f"{Path(argv[0]).name} did not end within {DEADLINE_S:.0f} s"
-            finally:
-                self._programs.discard(program)
-            if code:
-                said = output.read_text(errors="replace").strip().splitlines()[-3:]
-                return f"{Path(argv[0]).name} ended with {code}: {' / '.join(said)}"[:300]
+        output.unlink(missing_ok=True)
+        if self._ended:
+            return "ended from outside"
+        script = "\n".join(('read -r _ <"$0"', *(_told_apart(argv) for argv in chain)))
+        program = process.start(self._command(namespace, ["sh", "-c", script, gate.path]), output=output)
+        self._programs.add(program)
+        try:
+            code = program.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            process.end_group(program.pid)
+            program.wait()
+            return f"{_names(chain)} did not end within {DEADLINE_S:.0f} s"
+        finally:
+            self._programs.discard(program)
+        if code:
+            *said, name = output.read_text(errors="replace").strip().splitlines()[-4:] or [""]
+            name = name.removeprefix(_FAILED) if name.startswith(_FAILED) else _names(chain)
+            return f"{name} ended with {code}: {' / '.join(said)}"[:300]
         return ""
 
     def _command(self, namespace: str, argv: process.Argv) -> tuple[str, ...]:
@@ -222,6 +232,46 @@ class Wire:
             if now - before < _IDLE_CPU_S:
                 return
             before = now
+
+
+class _Gate:
+    """A pipe that programs wait at, so that what they need before their first act is not measured."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> _Gate:
+        self.path.unlink(missing_ok=True)
+        os.mkfifo(self.path)
+        self._pipe = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._pipe)
+        self.path.unlink()
+
+    def open(self, count: int) -> None:
+        """So many programs, each of which reads a line, go on."""
+        os.write(self._pipe, b"\n" * count)
+
+
+def _names(chain: Sequence[process.Argv]) -> str:
+    return " or ".join(Path(argv[0]).name for argv in chain)
+
+
+def _told_apart(argv: process.Argv) -> str:
+    """A command as a line of a script that ends with it when it fails, having said which it was."""
+    words = [os.fspath(word) for word in argv]
+    name = shlex.quote(_FAILED + Path(words[0]).name)
+    return f"{shlex.join(words)} || {{ code=$?; printf '\\n%s\\n' {name}; exit $code; }}"
+
+
+def _wait_until_ready(account: counters.Account, count: int, running: Sequence[Future[str]]) -> None:
+    """Until so many programs are counted, and wait."""
+    deadline = time.monotonic() + 10
+    while len(account.pids()) < count and time.monotonic() < deadline and not any(it.done() for it in running):
+        time.sleep(0.02)
+    time.sleep(_GATE_S)
 
 
 def _wait_for_a_quiet_disk() -> None:
