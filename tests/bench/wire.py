@@ -201,7 +201,8 @@ class Wire:
         finally:
             self._programs.discard(program)
         if code:
-            *said, name = output.read_text(errors="replace").strip().splitlines()[-4:] or [""]
+            lines = [line for line in output.read_text(errors="replace").splitlines() if line.strip()]
+            *said, name = lines[-4:] or [""]
             name = name.removeprefix(_FAILED) if name.startswith(_FAILED) else _names(chain)
             return f"{name} ended with {code}: {' / '.join(said)}"[:300]
         return ""
