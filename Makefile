@@ -58,7 +58,7 @@ format: venv
 	$(RUN)ruff format .
 	$(RUN)ruff check --fix .
 
-bench: venv      ## measure, side by side with rsync, casync and ostree (BENCH=small: three minutes; BENCH=scale: a million files)
+bench: venv      ## measure, side by side with rsync, casync and ostree (BENCH=small: 200 MB; BENCH=scale: a million files)
 	@$(MAKE) --no-print-directory system RINGS=bench
 	@$(RUN)python -m tests.bench
 	@for part in render fleet service; do $(RUN)python -m tests.bench.$$part || exit; done
