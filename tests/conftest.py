@@ -27,6 +27,13 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Bytes name no test: what is packed may tell the time (gzip), and each process that runs tests would name another."""
+    if isinstance(val, bytes) and not (len(val) <= 100 and val.isascii() and val.decode().isprintable()):
+        return "bytes"
+    return None
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
     """A PostgreSQL server of this run, on a unix socket in a temporary folder."""
