@@ -28,7 +28,7 @@ def pytest_configure() -> None:
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
-    """Bytes name no test: what is packed may tell the time (gzip), and each process that runs tests would name another."""
+    """Bytes name no test: packed ones may tell the time (gzip), and each process that runs tests would name another."""
     if isinstance(val, bytes) and not (len(val) <= 100 and val.isascii() and val.decode().isprintable()):
         return "bytes"
     return None
