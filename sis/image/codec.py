@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterable
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
@@ -167,12 +168,17 @@ def _escape(char: str) -> str:
 def check_manifest(manifest: Manifest) -> None:
     """Raise Corrupt at the first thing docs/format.md §2 does not allow, naming the path."""
     _must_be_our_format(manifest.format, "manifest")
+    check_entries(manifest.entries)
+
+
+def check_entries(entries: Iterable[Entry]) -> None:
+    """`check_manifest` of all entries of one, which are asked for one after the other."""
     directories = {b"."}
     groups: dict[int, Entry] = {}
     members: dict[int, int] = {}
     before = b""
     root_seen = False
-    for entry in manifest.entries:
+    for entry in entries:
         path, kind = entry.path, entry.kind
         if path <= before:
             _refuse_order(path, before)
