@@ -11,12 +11,15 @@ from pathlib import Path
 import msgspec
 
 from sis.errors import Corrupt, NotFound, Refused
-from sis.image import codec, dictionary, manifest_out, packs, refs
+from sis.image import codec, manifest_out, packs, refs
 from sis.image.index import ChunkIndex
 from sis.image.model import FORMAT, ChunkTable, Manifest, Ref, Version
 from sis.image.packs import PACK_BYTES_TARGET, PackRow, PackWriter
-from sis.image.scan import IDENTITY, Progress, Scan, ScanCache, scan, share_values
 from sis.image.store import LocalStore
+from sis.image.tree import dictionary
+from sis.image.tree.content import Progress
+from sis.image.tree.found import IDENTITY, ScanCache, share_values
+from sis.image.tree.scan import Scan, scan
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,15 @@ import msgspec
 import pytest
 from blake3 import blake3
 
-from sis.image import chunk, codec, reference
+from sis.image import codec, reference
 from sis.image.commit import commit
 from sis.image.model import HOLE, Manifest, pack_chunks
 from sis.image.model import Chunk as Run
 from sis.image.packs import decode, read_footer
-from sis.image.scan import scan
 from sis.image.store import LocalStore
 from sis.image.tables import chunk_locations
+from sis.image.tree import chunk
+from sis.image.tree.scan import scan
 from sis.image.verify import verify
 from tests.image_trees import FIXED_NS, noise
 

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sis.image import codec, delta, delta_make, delta_read, patches, tables
-from sis.image.chunk import cut, digest
 from sis.image.commit import commit
 from sis.image.delta_plan import plan_items
 from sis.image.model import Chunk, Entry, Kind, Manifest, pack_chunks
 from sis.image.store import LocalStore
+from sis.image.tree.chunk import cut, digest
 
 NAMES = st.sampled_from(["a", "b", "lib-1.0.ko", "lib-1.1.ko", "x1/f", "x2/f", "x2/g"])
 CONTENT = st.one_of(

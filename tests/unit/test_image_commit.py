@@ -12,14 +12,15 @@ import pytest
 
 from sis.errors import Corrupt, Locked, NotFound, Refused, SisError, UsageFault
 from sis.image import codec, manifest_out
-from sis.image import scan as scanning
 from sis.image.codec import decode_manifest, encode_manifest
 from sis.image.commit import commit
 from sis.image.model import HOLE, Entry, Kind, Manifest
 from sis.image.packs import decode
-from sis.image.scan import ScanCache, scan
 from sis.image.store import LocalStore
 from sis.image.tables import chunk_locations
+from sis.image.tree import reading, walk
+from sis.image.tree.found import ScanCache
+from sis.image.tree.scan import scan
 from sis.image.verify import verify
 from sis.system.files import read_xattrs
 from tests.image_trees import ACL, CAPABILITY, make_everything, make_simple, noise, settle
@@ -33,7 +34,7 @@ def store(tmp_path: Path) -> LocalStore:
 @pytest.fixture(autouse=True)
 def _soon_settled(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     soon = "not_trusted" not in request.node.name
-    monkeypatch.setattr(scanning, "_SETTLED_NS", 20_000_000 if soon else 3_600_000_000_000)
+    monkeypatch.setattr(walk, "_SETTLED_NS", 20_000_000 if soon else 3_600_000_000_000)
 
 
 def settled() -> None:
@@ -224,12 +225,12 @@ def _change_during_read(monkeypatch: pytest.MonkeyPatch, path: Path, times: int)
                 file.write("more\n")
         return real(handle, count, offset)
 
-    monkeypatch.setattr(scanning.os, "pread", pread)
+    monkeypatch.setattr(reading.os, "pread", pread)
 
 
 def test_a_file_replaced_by_a_link_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = make_simple(tmp_path / "tree")
-    real = scanning.open_beneath
+    real = reading.open_beneath
 
     def swap(root: int, path: bytes, flags: int) -> int:
         if path == b"etc/hosts":
@@ -237,7 +238,7 @@ def test_a_file_replaced_by_a_link_is_not_followed(tmp_path: Path, monkeypatch: 
             (tree / "etc/hosts").symlink_to("/etc/passwd")
         return real(root, path, flags)
 
-    monkeypatch.setattr(scanning, "open_beneath", swap)
+    monkeypatch.setattr(reading, "open_beneath", swap)
     with pytest.raises(SisError, match="/etc/hosts vanished or changed its type"):
         scan(tree)
 

@@ -6,9 +6,9 @@ import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence, Set
 
-from sis.image import chunk
 from sis.image.codec import RUN_BYTES
 from sis.image.model import DIGEST_BYTES, Entry, Kind
+from sis.image.tree import chunk
 from sis.sync.planning.compare import Comparison, Difference
 from sis.sync.planning.planned import LocalContent, Source
 from sis.sync.walk.look import run_matches

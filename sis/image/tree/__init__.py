@@ -1,0 +1,1 @@
+"""A tree on disk, taken in: walked, read once, cut into chunks where its content says."""
