@@ -279,8 +279,8 @@ def _show_files(manifest: Manifest, output: str) -> None:
 
 
 def _file_row(entry: Entry) -> dict[str, Any]:
-    from sis.image.codec import show_path
     from sis.image.model import TYPE_OF_KIND, Kind
+    from sis.image.names import show_path
 
     return {
         "path": show_path(entry.path),

@@ -12,7 +12,7 @@ from sis.cli.output import Column, emit, emit_one, human_bytes
 from sis.cli.versions import resolve, store_of
 
 if TYPE_CHECKING:
-    from sis.image.diff import ManifestChange
+    from sis.image.documents.diff import ManifestChange
 
 DIFFERENT = 4
 _LINES_SHOWN = 200
@@ -26,7 +26,7 @@ _ACTION_STYLES = {"create": "green", "remove": "red", "update": "yellow", "repla
 @click.pass_obj
 def diff(context: Context, before: str, after: str, everything: bool) -> int:
     """Compare two versions by path and by package. Exit code 4 if they differ."""
-    from sis.image import diff as differ
+    from sis.image.documents import diff as differ
 
     store = store_of(context)
     old, new = resolve(store, before), resolve(store, after)

@@ -8,8 +8,8 @@ import stat
 from dataclasses import dataclass
 
 from sis.errors import NotFound, SisError
-from sis.image import diff as differ
 from sis.image import reference, refs
+from sis.image.documents import diff as differ
 from sis.image.store import LocalStore
 
 log = logging.getLogger(__name__)

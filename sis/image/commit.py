@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 
 from sis.errors import Corrupt, NotFound, Refused
-from sis.image import codec, manifest_out, packs, refs
+from sis.image import packs, refs
+from sis.image.documents import manifest_out
 from sis.image.index import ChunkIndex
 from sis.image.model import FORMAT, ChunkTable, Manifest, Ref, Version
 from sis.image.packs import PACK_BYTES_TARGET, PackRow, PackWriter
@@ -77,7 +78,7 @@ def commit(
             created=refs.now_text(),
             entries=len(manifest.entries),
             content_bytes=_content_bytes(manifest),
-            stored_bytes=sum(stored for _, _, stored, _ in codec.rows_of(table)),
+            stored_bytes=sum(stored for _, _, stored, _ in table.each_row()),
             policy=kept_policy,
             lock=dict(lock or {}),
             os=dict(os or {}),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 
+from sis.image.documents.tables import chunk_locations
 from sis.image.model import HOLE, Entry, Manifest, Version
 from sis.image.packs import decode
 from sis.image.store import Store
-from sis.image.tables import chunk_locations
 
 
 class Contents:

@@ -17,11 +17,12 @@ import zstandard
 from blake3 import blake3
 
 from sis.errors import Corrupt
-from sis.image import codec, patches
-from sis.image.codec import TABLE_ROW
-from sis.image.model import DIGEST_BYTES, FORMAT, ChunkTable, Entry, Kind, Manifest, PackRef
-from sis.image.rows import Rows
-from sis.image.tables import Novel, build_table, chunk_locations, novel_chunks, rows_by_digest
+from sis.image import patches
+from sis.image.documents import wellformed
+from sis.image.documents.rows import Rows
+from sis.image.documents.tables import Novel, build_table, chunk_locations, novel_chunks, rows_by_digest
+from sis.image.model import DIGEST_BYTES, FORMAT, TABLE_ROW, ChunkTable, Entry, Kind, Manifest, PackRef
+from sis.image.names import show_path
 
 MAGIC = b"SISDELT\n"
 HEADER = struct.Struct("<8sII32s32sQQ32s32s32s")
@@ -236,7 +237,7 @@ def _check_stretch(number: int, stretch: Stretch, entries: Sequence[Entry] | Row
         raise Corrupt(f"item {number} of the delta: its base is no file of the older version")
     entry = entries[stretch.entry]
     if entry.kind is not Kind.FILE or stretch.offset + stretch.length > entry.size:
-        raise Corrupt(f"item {number} of the delta: its base lies outside {codec.show_path(entry.path)}")
+        raise Corrupt(f"item {number} of the delta: its base lies outside {show_path(entry.path)}")
 
 
 def table_part(before: ChunkTable, manifests: tuple[Manifest, Manifest], after: ChunkTable) -> TablePart | None:
@@ -270,7 +271,7 @@ def join_table(part: TablePart, before: ChunkTable, manifests: tuple[Manifest, M
             raise Corrupt("the delta's rows of the chunk table name a pack that is not there")
         index[chunk.digest] = TABLE_ROW.pack(position[part.packs[number]], offset, stored, size)
     table = build_table(manifests[1], index, packs)
-    codec.check_table(table)
+    wellformed.check_table(table)
     return table
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from sis.image.codec import RUN_BYTES
 from sis.image.delta import Stretch
-from sis.image.model import DIGEST_BYTES, HOLE, Entry, Manifest
+from sis.image.documents.tables import Novel, novel_chunks
+from sis.image.model import DIGEST_BYTES, HOLE, RUN_BYTES, Entry, Manifest
 from sis.image.pairs import Pairing
-from sis.image.tables import Novel, novel_chunks
 
 WHOLE_BYTES_MAX = 8 << 20
 """An old file up to this size is a base whole; of a longer one the part that lies where the new bytes do."""

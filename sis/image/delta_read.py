@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from sis.errors import Corrupt
-from sis.image import codec, delta, document_patch, patches, solid
+from sis.image import delta, document_patch, patches, solid
 from sis.image.delta import DOCUMENT_BYTES_MAX, HEADER, Head, Header, Placed, name_of
-from sis.image.model import Entry, Manifest
-from sis.image.rows import RowChanges, Rows
+from sis.image.documents.rows import RowChanges, Rows
+from sis.image.documents.stored import INFLATION_MAX
+from sis.image.documents.tables import Novel, novel_chunks
+from sis.image.model import TABLE_ROW, Entry, Manifest
+from sis.image.names import digest_of
 from sis.image.store import DocumentStore
-from sis.image.tables import Novel, novel_chunks
 
 BEGINNING_BYTES = 32 << 10
 """What is asked for first: all of the delta of an ordinary night, the head of many another."""
@@ -43,7 +45,7 @@ class OpenDelta:
     @property
     def has_table(self) -> bool:
         """Whether what the newer chunk table has more travels here."""
-        return len(self.head.table.rows) == self.novel_chunks * codec.TABLE_ROW.size
+        return len(self.head.table.rows) == self.novel_chunks * TABLE_ROW.size
 
     @property
     def novel_chunks(self) -> int:
@@ -84,7 +86,7 @@ class Delta:
         """What each chunk that comes out of it takes in its pack; nothing where that does not travel here."""
         if not self.opened.has_table:
             return {}
-        rows = codec.TABLE_ROW.iter_unpack(self.opened.head.table.rows)
+        rows = TABLE_ROW.iter_unpack(self.opened.head.table.rows)
         return {digest: stored for digest, (_, _, stored, _) in zip(self.number_of, rows, strict=True)}
 
     def read(self, offset: int, length: int) -> Iterator[bytes]:
@@ -125,12 +127,12 @@ def inflate_item(placed: Placed, payload: bytes, run: solid.Inflating) -> bytes:
 def _patched(patch: bytes, before: bytes, what: str) -> bytes | None:
     if not patch:
         return None
-    limit = min(DOCUMENT_BYTES_MAX, 2 * len(before) + codec.INFLATION_MAX * len(patch))
+    limit = min(DOCUMENT_BYTES_MAX, 2 * len(before) + INFLATION_MAX * len(patch))
     return document_patch.applied(patch, before, limit, what)
 
 
 def must_be(data: bytes, digest: str, what: str) -> bytes:
     """`data`, if it has this digest. Raises Corrupt."""
-    if codec.digest_of(data) != digest:
+    if digest_of(data) != digest:
         raise Corrupt(f"{what} in the delta is damaged: it does not come out as {digest[:12]}")
     return data

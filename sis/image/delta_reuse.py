@@ -13,9 +13,9 @@ from sis.image.delta import NOTHING, Placed, Stretch
 from sis.image.delta_encode import Encoded
 from sis.image.delta_plan import Work
 from sis.image.delta_read import Delta, open_delta
+from sis.image.documents.tables import Novel
 from sis.image.model import Entry
 from sis.image.store import LocalStore
-from sis.image.tables import Novel
 
 _DELTAS_MAX = 6
 """How many are looked into, the newest first."""

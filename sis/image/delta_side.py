@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from sis.image import codec
 from sis.image.delta import NOTHING, Stretch
+from sis.image.documents import codec
+from sis.image.documents.tables import Location, chunk_locations
 from sis.image.model import HOLE, ChunkTable, Manifest, Version
 from sis.image.store import VERSION_BYTES_MAX, LocalStore
-from sis.image.tables import Location, chunk_locations
 
 
 class Piece(NamedTuple):

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sis.errors import NotFound
-from sis.image import codec, delta_make, refs
+from sis.image import delta_make, refs
 from sis.image.delta import NOTHING
 from sis.image.delta_make import Made, Progress
+from sis.image.names import IMAGE_NAME
 from sis.image.refs import Moved
 from sis.image.store import LocalStore
 from sis.system.files import atomic_write, is_temporary
@@ -44,7 +45,7 @@ def _pairs(store: LocalStore, folder: str) -> tuple[tuple[str, str], ...]:
     with contextlib.suppress(FileNotFoundError):
         for path in (store.path / folder).iterdir():
             image, _, channel = path.name.partition("@")
-            if not is_temporary(path.name) and codec.IMAGE_NAME.fullmatch(image):
+            if not is_temporary(path.name) and IMAGE_NAME.fullmatch(image):
                 with contextlib.suppress(FileNotFoundError):
                     found.append((path.stat().st_mtime_ns, image, channel))
     return tuple((image, channel) for _, image, channel in sorted(found))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from sis.errors import Corrupt
-from sis.image.codec import RUN_BYTES, TABLE_ROW
-from sis.image.model import DIGEST_BYTES, HOLE, ChunkTable, Entry, Manifest, PackRef
+from sis.image.model import DIGEST_BYTES, HOLE, RUN_BYTES, TABLE_ROW, ChunkTable, Entry, Manifest, PackRef
 from sis.image.packs import PackRow, read_footer
 from sis.image.store import LocalStore
 

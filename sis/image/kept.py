@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from sis.errors import Corrupt, NotFound, SisError, Unreachable
-from sis.image import codec
+from sis.image.documents import codec
+from sis.image.documents.stored import DOCUMENT_BYTES_MAX, compress, document_of
 from sis.image.model import ChunkTable, Manifest, Version
+from sis.image.names import HEX_DIGEST, IMAGE_NAME
 from sis.image.sign import Opened
-from sis.image.store import DOCUMENT_BYTES_MAX, VERSION_BYTES_MAX, Beginning, DocumentStore, document_of
+from sis.image.store import VERSION_BYTES_MAX, Beginning, DocumentStore
 from sis.system.files import atomic_write, make_dirs, read_at_most
 
 if TYPE_CHECKING:
@@ -102,7 +104,7 @@ class KeptStore(DocumentStore):
 
     def _seen(self, image: str, key: str) -> int:
         """The highest sequence number of an image's ref that this key signed and that was read here."""
-        kept = self._kept(f"{_SEEN}/{image}", _SEEN_BYTES_MAX) if codec.IMAGE_NAME.fullmatch(image) else None
+        kept = self._kept(f"{_SEEN}/{image}", _SEEN_BYTES_MAX) if IMAGE_NAME.fullmatch(image) else None
         number, _, signed_by = (kept or b"").decode("latin-1").strip().partition(" ")
         return int(number) if signed_by == key and number.isascii() and number.isdigit() else 0
 
@@ -194,7 +196,7 @@ class KeptStore(DocumentStore):
         """The id of the version the tree was last made equal to."""
         data = self._kept(_APPLIED, 64)
         text = data.decode("latin-1") if data else ""
-        return text if codec.HEX_DIGEST.fullmatch(text) else None
+        return text if HEX_DIGEST.fullmatch(text) else None
 
     def delta(self, version_id: str) -> Delta | None:
         """The delta from the version applied (from nothing) to another, if the store has one that is sound."""
@@ -242,7 +244,7 @@ class KeptStore(DocumentStore):
     def _keep_what_is_not(self) -> None:
         while self._unkept:
             name, data = self._unkept.popitem()
-            self._keep(name, codec.compress(data, _FAST_LEVEL))
+            self._keep(name, compress(data, _FAST_LEVEL))
 
     def _learn(self, version_id: str) -> None:
         """Make a version's record from the delta that leads to it, where it is not kept and that works."""

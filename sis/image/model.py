@@ -7,9 +7,10 @@ manifest's name is the BLAKE3-256 digest of those bytes. docs/format.md is the s
 from __future__ import annotations
 
 import stat
+import struct
 from collections.abc import Iterator
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -18,8 +19,17 @@ DIGEST_BYTES = 32
 HOLE = bytes(DIGEST_BYTES)
 """The digest that stands for a run of zero bytes that is not stored and is written as a hole."""
 
+RUN = struct.Struct(f"<{DIGEST_BYTES}sQ")
+"""One run of `Entry.chunks`: digest, bytes."""
+
+RUN_BYTES = RUN.size
+TABLE_ROW = struct.Struct("<IQII")
+"""One row of `ChunkTable.rows`: pack number, offset, stored bytes, bytes."""
+
 ANY_MTIME = -1
 """`mtime_ns` of an entry whose modification time is not held (files of a node's own layer)."""
+
+PolicyVerb = Literal["enforce", "report", "ignore", "node"]
 
 
 class Kind(IntEnum):
@@ -58,7 +68,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, omit_defaults=False, g
     path      relative to the root, raw bytes, "/"-separated, no leading slash; the root itself is b"."
     mode      permission bits, 0..0o7777
     size      bytes of a file's content; 0 for other kinds
-    chunks    packed (32-byte digest, 8-byte little-endian length) runs covering the content in order; b"" if empty
+    chunks    RUNs covering the content in order; b"" if empty
     target    of a symlink, raw bytes
     rdev      (major, minor) of a device
     xattrs    sorted (name, value) pairs, POSIX ACLs and file capabilities among them
@@ -80,17 +90,12 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, omit_defaults=False, g
 
     def each_chunk(self) -> Iterator[Chunk]:
         """The runs of the content in order, holes included."""
-        raw = self.chunks
-        for at in range(0, len(raw), DIGEST_BYTES + 8):
-            yield Chunk(
-                raw[at : at + DIGEST_BYTES],
-                int.from_bytes(raw[at + DIGEST_BYTES : at + DIGEST_BYTES + 8], "little"),
-            )
+        return map(Chunk._make, RUN.iter_unpack(self.chunks))
 
 
 def pack_chunks(chunks: list[Chunk]) -> bytes:
     """The `Entry.chunks` form of a list of runs."""
-    return b"".join(chunk.digest + chunk.size_bytes.to_bytes(8, "little") for chunk in chunks)
+    return b"".join(RUN.pack(*chunk) for chunk in chunks)
 
 
 class Manifest(msgspec.Struct, frozen=True, array_like=True):
@@ -111,13 +116,17 @@ class PackRef(msgspec.Struct, frozen=True, array_like=True):
 class ChunkTable(msgspec.Struct, frozen=True, array_like=True):
     """Where each chunk of one manifest lies.
 
-    `rows` has one packed row of 20 bytes (little-endian: pack number u32, offset u64, stored length u32, length u32)
-    for each distinct non-hole chunk, in order of first appearance in the manifest (docs/format.md §4).
+    `rows` has one TABLE_ROW for each distinct non-hole chunk, in order of first appearance in the manifest
+    (docs/format.md §4).
     """
 
     packs: tuple[PackRef, ...]
     rows: bytes
     format: int = FORMAT
+
+    def each_row(self) -> Iterator[tuple[int, int, int, int]]:
+        """(pack number, offset, stored bytes, bytes) of each row, in order."""
+        return TABLE_ROW.iter_unpack(self.rows)
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):

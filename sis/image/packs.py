@@ -12,9 +12,9 @@ import zstandard
 from blake3 import blake3
 
 from sis.errors import Corrupt
-from sis.image.codec import CHUNK_BYTES_MAX
+from sis.image.documents.tables import Location
+from sis.image.documents.wellformed import CHUNK_BYTES_MAX
 from sis.image.model import DIGEST_BYTES, FORMAT, PackRef
-from sis.image.tables import Location
 
 PACK_BYTES_TARGET = 32 << 20
 """A pack is closed once it holds this much."""

@@ -6,8 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 
-from sis.image.codec import RUN_BYTES
-from sis.image.model import DIGEST_BYTES, HOLE, Entry, Kind, Manifest
+from sis.image.model import DIGEST_BYTES, HOLE, RUN_BYTES, Entry, Kind, Manifest
 
 _NUMBERS = re.compile(rb"[0-9]+")
 _ALIKE_MAX = 16

@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from sis.errors import SpecInvalid
-from sis.image.model import Manifest
-
-PolicyVerb = Literal["enforce", "report", "ignore", "node"]
+from sis.image.model import Manifest, PolicyVerb
 
 OS_DEFAULTS: tuple[tuple[str, str], ...] = (
     ("/proc/**", "ignore"),

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from sis.errors import NotFound, UsageFault
 from sis.image import refs
-from sis.image.codec import CHANNEL_NAME, IMAGE_NAME
 from sis.image.model import Ref, Version
+from sis.image.names import CHANNEL_NAME, IMAGE_NAME
 from sis.image.sign import Trust
 from sis.image.store import Store
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import msgspec
 
 from sis.errors import NotFound, Refused, SisError, UsageFault
-from sis.image.codec import CHANNEL_NAME, IMAGE_NAME
 from sis.image.model import Ref
+from sis.image.names import CHANNEL_NAME, IMAGE_NAME
 
 HISTORY_MAX = 20
 

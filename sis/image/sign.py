@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
 from sis.errors import Corrupt, Refused, SisError
-from sis.image.codec import decode_ref, encode_ref
+from sis.image.documents.codec import decode_ref, encode_ref
 from sis.image.model import Ref
 from sis.system.files import atomic_write, make_dirs
 

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import msgspec
 
 from sis.errors import Corrupt
-from sis.image import codec
 from sis.image.delta import TablePart, join_table
 from sis.image.delta_read import Delta, OpenDelta, must_be
+from sis.image.documents import codec
+from sis.image.documents.rows import CHANGES_MAX, RowChanges, Rows, row_changes
 from sis.image.model import ChunkTable, Manifest
-from sis.image.rows import CHANGES_MAX, RowChanges, Rows, row_changes
 
 
 class Step(NamedTuple):

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from sis.errors import Corrupt, NotFound, SisError
-from sis.image import codec, manifest_out, sign
-from sis.image.manifest_out import Named
+from sis.image import sign
+from sis.image.documents import codec, manifest_out
+from sis.image.documents.manifest_out import Named
+from sis.image.documents.stored import DOCUMENT_BYTES_MAX, compress, document_of
 from sis.image.model import ChunkTable, Manifest, PackRef, Ref, Version
+from sis.image.names import IMAGE_NAME, digest_of
 from sis.image.packs import DICTIONARY_BYTES_MAX, PackWriter
 from sis.image.sign import Opened, Signer
 from sis.system import locks
@@ -21,7 +24,6 @@ from sis.system.files import atomic_write, fsync_dir, is_temporary, make_dirs, r
 
 REF_BYTES_MAX = 4 << 20
 VERSION_BYTES_MAX = 64 << 20
-DOCUMENT_BYTES_MAX = 1 << 30
 PIECE_BYTES = 1 << 20
 
 FOLDERS = ("refs", "versions", "manifests", "tables", "packs", "dictionaries", "deltas")
@@ -87,7 +89,7 @@ class DocumentStore(ABC):
 
     def opened(self, image: str, *, key: str | None = None, seen_sequence: int = 0) -> Opened:
         """An image's ref and how far it can be trusted; see `sign.unseal`. Raises NotFound for an unknown image."""
-        data = self.whole(f"refs/{image}", REF_BYTES_MAX) if codec.IMAGE_NAME.fullmatch(image) else None
+        data = self.whole(f"refs/{image}", REF_BYTES_MAX) if IMAGE_NAME.fullmatch(image) else None
         if data is None:
             raise self._no_image(image)
         return sign.unseal(data, image=image, key=key, seen_sequence=seen_sequence)
@@ -100,7 +102,7 @@ class DocumentStore(ABC):
         data = self.whole(name, VERSION_BYTES_MAX)
         if data is None:
             raise NotFound(f"no such version in the store: {version_id[:12]}")
-        if codec.digest_of(data) != version_id:
+        if digest_of(data) != version_id:
             raise Corrupt(f"{name} is damaged: it does not match its name")
         return codec.decode_version(data)
 
@@ -116,7 +118,7 @@ class DocumentStore(ABC):
         data = self.whole(name, DICTIONARY_BYTES_MAX)
         if data is None:
             raise Corrupt(f"{name} is missing from the store")
-        if codec.digest_of(data) != digest.hex():
+        if digest_of(data) != digest.hex():
             raise Corrupt(f"{name} is damaged: it does not match its name")
         return data
 
@@ -146,7 +148,7 @@ class LocalStore(DocumentStore):
 
     def images(self) -> list[str]:
         """The names of all images, sorted."""
-        return sorted(name for name in self.names("refs") if codec.IMAGE_NAME.fullmatch(name))
+        return sorted(name for name in self.names("refs") if IMAGE_NAME.fullmatch(name))
 
     def names(self, folder: str) -> list[str]:
         """The files of one of FOLDERS, unsorted; half-written ones left out."""
@@ -248,7 +250,7 @@ class LocalStore(DocumentStore):
 
     def write_version(self, version: Version) -> str:
         data = codec.encode_version(version)
-        name = codec.digest_of(data)
+        name = digest_of(data)
         self._write(f"versions/{name}", data)
         return name
 
@@ -260,13 +262,13 @@ class LocalStore(DocumentStore):
 
     def write_table(self, table: ChunkTable) -> str:
         data = codec.encode_table(table)
-        name = codec.digest_of(data)
-        self._write(f"tables/{name}", codec.compress(data))
+        name = digest_of(data)
+        self._write(f"tables/{name}", compress(data))
         return name
 
     def write_dictionary(self, data: bytes) -> bytes:
         """Store a zstd dictionary; returns its digest."""
-        name = codec.digest_of(data)
+        name = digest_of(data)
         self._write(f"dictionaries/{name}", data)
         return bytes.fromhex(name)
 
@@ -306,14 +308,6 @@ class LocalStore(DocumentStore):
         path = self.path / immutable_name(name)
         if not path.exists():
             atomic_write(path, data)
-
-
-def document_of(stored: bytes, name: str, digest: str) -> bytes:
-    """The canonical bytes in a stored manifest or table. Raises Corrupt unless they are those of `digest`."""
-    data = codec.decompress(stored, name)
-    if codec.digest_of(data) != digest:
-        raise Corrupt(f"{name} is damaged: it does not match its name")
-    return data
 
 
 def immutable_name(name: str) -> str:

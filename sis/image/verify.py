@@ -13,13 +13,13 @@ from pathlib import Path
 from blake3 import blake3
 
 from sis.errors import Corrupt, NotFound, Refused, SisError
-from sis.image import codec
 from sis.image.delta import NOTHING
 from sis.image.delta_read import open_delta
+from sis.image.documents.tables import Location, chunk_locations
 from sis.image.model import Manifest, PackRef, Version
+from sis.image.names import show_path
 from sis.image.packs import decode, read_footer
 from sis.image.store import LocalStore, immutable_name
-from sis.image.tables import Location, chunk_locations
 
 PATHS_SHOWN = 20
 
@@ -180,7 +180,7 @@ class _Run:
                 versions.append(generation.name)
                 for entry in self.store.manifest(generation.version.manifest).entries:
                     if entry.chunks and any(run.digest in lost for run in entry.each_chunk()):
-                        paths[codec.show_path(entry.path)] = True
+                        paths[show_path(entry.path)] = True
             self.problems.append(
                 Problem(f"packs/{name}", "; ".join(faults[:5]), tuple(versions), tuple(paths)[:PATHS_SHOWN], len(paths))
             )

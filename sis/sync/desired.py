@@ -13,8 +13,8 @@ import msgspec
 from blake3 import blake3
 
 from sis.errors import SisError
-from sis.image.codec import digest_of, show_path
 from sis.image.model import ANY_MTIME, Chunk, Entry, Kind, Manifest, pack_chunks
+from sis.image.names import digest_of, show_path
 from sis.sync.model import LayerFile
 from sis.system.files import Xattrs
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 
 from sis.errors import NoSpace, Refused, SisError
-from sis.image.codec import show_path
+from sis.image.names import show_path
 
 _MOVED = (errno.ELOOP, errno.ENOTDIR, errno.ENOENT, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST, errno.EXDEV)
 

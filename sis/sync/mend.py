@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from sis.image.codec import show_path
+from sis.image.names import show_path
 from sis.sync.apply import apply
 from sis.sync.desired import DesiredTree
 from sis.sync.faults import explained

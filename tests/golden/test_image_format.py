@@ -10,13 +10,15 @@ import msgspec
 import pytest
 from blake3 import blake3
 
-from sis.image import codec, reference
+from sis.image import reference
 from sis.image.commit import commit
+from sis.image.documents import codec
+from sis.image.documents.tables import chunk_locations
 from sis.image.model import HOLE, Manifest, pack_chunks
 from sis.image.model import Chunk as Run
+from sis.image.names import digest_of, show_path
 from sis.image.packs import decode, read_footer
 from sis.image.store import LocalStore
-from sis.image.tables import chunk_locations
 from sis.image.tree import chunk
 from sis.image.tree.scan import scan
 from sis.image.verify import verify
@@ -102,7 +104,7 @@ def _contents(store: LocalStore, manifest: Manifest, table_digest: str) -> dict[
                 location = locations[run.digest]
                 name = f"packs/{table.packs[location.pack].digest.hex()}"
                 parts.append(decode(b"".join(store.read(name, location.offset, location.stored)), location))
-            found[codec.show_path(entry.path)] = b"".join(parts)
+            found[show_path(entry.path)] = b"".join(parts)
     return found
 
 
@@ -121,7 +123,7 @@ def test_the_pinned_store_is_read() -> None:
 
 def test_its_manifest_is_encoded_to_the_same_bytes() -> None:
     manifest = LocalStore(PINNED / "store").manifest(EXPECTED.manifest)
-    assert codec.digest_of(codec.encode_manifest(manifest)) == EXPECTED.manifest
+    assert digest_of(codec.encode_manifest(manifest)) == EXPECTED.manifest
 
 
 def test_its_packs_tell_what_they_hold() -> None:
@@ -137,7 +139,7 @@ def test_its_packs_tell_what_they_hold() -> None:
 @pytest.mark.root
 def test_the_same_tree_has_the_same_manifest_today(tmp_path: Path) -> None:
     entries = scan(make_tree(tmp_path / "tree")).entries
-    assert codec.digest_of(codec.encode_manifest(Manifest(entries))) == EXPECTED.manifest
+    assert digest_of(codec.encode_manifest(Manifest(entries))) == EXPECTED.manifest
 
 
 def test_files_are_cut_where_they_were() -> None:

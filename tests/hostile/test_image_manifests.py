@@ -13,10 +13,12 @@ import zstandard
 from blake3 import blake3
 
 from sis.errors import Corrupt
-from sis.image import codec
+from sis.image.documents import codec
+from sis.image.documents.stored import decompress
+from sis.image.documents.tables import Location, chunk_locations
 from sis.image.model import HOLE, Chunk, ChunkTable, Entry, Kind, Manifest, PackRef, pack_chunks
+from sis.image.names import show_path
 from sis.image.packs import PackWriter, decode, encode, read_footer
-from sis.image.tables import Location, chunk_locations
 
 ROOT = Entry(b".", Kind.DIR, 0o755, 0, 0, 0)
 DIGEST = b"\x11" * 32
@@ -246,13 +248,13 @@ def test_decompression_bombs_are_not_inflated() -> None:
         decode(bomb, Location(0, 0, len(bomb), len(bomb) + 1, DIGEST))
     document = b"SISZDOC\n" + blake3(bomb).digest() + bomb
     with pytest.raises(Corrupt, match=r"claims to hold 1073741824 bytes"):
-        codec.decompress(document, "manifest")
+        decompress(document, "manifest")
     silent = zstandard.ZstdCompressor(level=1, write_content_size=False).compress(bytes(1 << 26))
     with pytest.raises(Corrupt, match="states another size"):
         decode(silent, Location(0, 0, len(silent), len(silent) + 1, DIGEST))
     document = b"SISZDOC\n" + blake3(silent).digest() + silent
     with pytest.raises(Corrupt, match="claims to hold -1 bytes"):
-        codec.decompress(document, "manifest")
+        decompress(document, "manifest")
 
 
 @pytest.fixture
@@ -295,7 +297,7 @@ def test_damaged_packs(pack: Path, change: Callable[[bytearray], None], match: s
 
 
 def test_paths_cannot_drive_the_terminal() -> None:
-    assert codec.show_path(b"a\x1b[31m\nb\xff") == "/a\\x1b[31m\\nb\\xff"
-    assert codec.show_path(b".") == "/"
-    assert codec.show_path("ü".encode()) == "/ü"
+    assert show_path(b"a\x1b[31m\nb\xff") == "/a\\x1b[31m\\nb\\xff"
+    assert show_path(b".") == "/"
+    assert show_path("ü".encode()) == "/ü"
     assert pack_chunks([Chunk(DIGEST, 5)]) == run(5)

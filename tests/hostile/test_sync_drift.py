@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sis.image.codec import show_path
+from sis.image.names import show_path
 from tests.sync_trees import (
     MUTATIONS,
     Bench,

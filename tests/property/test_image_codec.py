@@ -12,8 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sis.errors import Corrupt
-from sis.image import codec
-from sis.image.model import HOLE, Chunk, ChunkTable, Entry, Kind, Manifest, PackRef, Ref, Version, pack_chunks
+from sis.image.documents import codec, wellformed
+from sis.image.documents.stored import compress, decompress
+from sis.image.model import (
+    HOLE,
+    TABLE_ROW,
+    Chunk,
+    ChunkTable,
+    Entry,
+    Kind,
+    Manifest,
+    PackRef,
+    Ref,
+    Version,
+    pack_chunks,
+)
 
 names = (
     st.binary(min_size=1, max_size=12)
@@ -102,7 +115,7 @@ def tables(draw: st.DrawFn) -> ChunkTable:
         packs.append(PackRef(digest, size, draw(st.sampled_from([b"", digest]))))
         for _ in range(draw(st.integers(1, 4))):
             stored = draw(st.integers(1, 900))
-            rows.append(codec.TABLE_ROW.pack(number, draw(st.integers(0, size - stored)), stored, stored + 5))
+            rows.append(TABLE_ROW.pack(number, draw(st.integers(0, size - stored)), stored, stored + 5))
     return ChunkTable(tuple(packs), b"".join(rows))
 
 
@@ -117,7 +130,7 @@ versions = st.builds(
     entries=st.integers(0, 1 << 40),
     content_bytes=st.integers(0, 1 << 60),
     stored_bytes=st.integers(0, 1 << 60),
-    policy=st.lists(st.tuples(st.text(min_size=1), st.sampled_from(codec.VERBS)), max_size=3).map(tuple),
+    policy=st.lists(st.tuples(st.text(min_size=1), st.sampled_from(wellformed.VERBS)), max_size=3).map(tuple),
     lock=st.dictionaries(st.text(), st.text(), max_size=3),
     os=st.dictionaries(st.text(), st.text(), max_size=3),
     note=st.text(),
@@ -145,7 +158,7 @@ def test_manifests(manifest: Manifest) -> None:
     data = codec.encode_manifest(manifest)
     assert codec.decode_manifest(data) == manifest
     assert codec.encode_manifest(codec.decode_manifest(data)) == data
-    assert codec.decompress(codec.compress(data), "it") == data
+    assert decompress(compress(data), "it") == data
 
 
 @settings(max_examples=100, deadline=None)
@@ -184,7 +197,7 @@ def test_noise_is_corrupt(data: bytes) -> None:
         with pytest.raises(Corrupt):
             decode(data)
     with pytest.raises(Corrupt):
-        codec.decompress(data, "it")
+        decompress(data, "it")
 
 
 def test_a_flipped_bit_never_crashes_a_decoder() -> None:

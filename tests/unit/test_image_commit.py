@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 
 from sis.errors import Corrupt, Locked, NotFound, Refused, SisError, UsageFault
-from sis.image import codec, manifest_out
-from sis.image.codec import decode_manifest, encode_manifest
 from sis.image.commit import commit
+from sis.image.documents import manifest_out
+from sis.image.documents.codec import decode_manifest, encode_manifest
+from sis.image.documents.stored import decompress
+from sis.image.documents.tables import chunk_locations
 from sis.image.model import HOLE, Entry, Kind, Manifest
+from sis.image.names import digest_of
 from sis.image.packs import decode
 from sis.image.store import LocalStore
-from sis.image.tables import chunk_locations
 from sis.image.tree import reading, walk
 from sis.image.tree.found import ScanCache
 from sis.image.tree.scan import scan
@@ -328,9 +330,9 @@ def test_a_manifest_in_pieces_is_that_manifest(tmp_path: Path, count: int) -> No
     data = encode_manifest(manifest)
     assert b"".join(manifest_out.pieces(manifest)) == data
     named = manifest_out.named(manifest)
-    assert named == (codec.digest_of(data), len(data))
+    assert named == (digest_of(data), len(data))
     manifest_out.write(tmp_path / named.digest, manifest, named.size_bytes)
-    assert codec.decompress((tmp_path / named.digest).read_bytes(), "it") == data
+    assert decompress((tmp_path / named.digest).read_bytes(), "it") == data
     assert len(list(tmp_path.iterdir())) == 1
     with pytest.raises(Corrupt, match="not 5 bytes long"):
         manifest_out.write(tmp_path / "other", manifest, 5)

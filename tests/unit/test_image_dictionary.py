@@ -10,10 +10,10 @@ import pytest
 
 from sis.image import delta_make, delta_read
 from sis.image.commit import commit
+from sis.image.documents.tables import chunk_locations
 from sis.image.kept import KeptStore
 from sis.image.packs import decode
 from sis.image.store import LocalStore
-from sis.image.tables import chunk_locations
 from sis.image.tree import dictionary
 from sis.image.verify import verify
 

@@ -7,12 +7,11 @@ import pytest
 from blake3 import blake3
 
 from sis.errors import Corrupt
-from sis.image.codec import TABLE_ROW
+from sis.image.documents.tables import Location, build_table, chunk_locations
 from sis.image.index import ChunkIndex
-from sis.image.model import HOLE, Chunk, Entry, Kind, Manifest, PackRef, pack_chunks
+from sis.image.model import HOLE, TABLE_ROW, Chunk, Entry, Kind, Manifest, PackRef, pack_chunks
 from sis.image.packs import PackWriter, decode, encode, read_footer
 from sis.image.store import LocalStore
-from sis.image.tables import Location, build_table, chunk_locations
 from tests.image_trees import noise
 
 

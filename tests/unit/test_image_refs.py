@@ -9,8 +9,8 @@ import pytest
 
 from sis.errors import Corrupt, NotFound, Refused, SisError, UsageFault
 from sis.image import reference, refs, sign
-from sis.image.codec import decode_ref, encode_ref
 from sis.image.commit import commit
+from sis.image.documents.codec import decode_ref, encode_ref
 from sis.image.model import Ref
 from sis.image.reference import Reference
 from sis.image.store import LocalStore

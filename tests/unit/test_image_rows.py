@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from sis.image import codec, rows
+from sis.image.documents import codec, rows
+from sis.image.documents.rows import Rows, row_changes
 from sis.image.model import Chunk, Entry, Kind, Manifest, pack_chunks
-from sis.image.rows import Rows, row_changes
 
 ROOT = Entry(b".", Kind.DIR, 0o755, 0, 0, 1)
 

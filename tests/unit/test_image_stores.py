@@ -14,10 +14,10 @@ import pytest
 from sis.errors import Corrupt, NotFound, SisError
 from sis.image import refs
 from sis.image.commit import Committed, commit
+from sis.image.documents.tables import chunk_locations
 from sis.image.packs import decode
 from sis.image.remote import HttpStore, Limits
 from sis.image.store import LocalStore, Store, open_store
-from sis.image.tables import chunk_locations
 from tests.image_trees import make_simple, noise
 from tests.store_servers import nginx, serving
 

@@ -10,7 +10,7 @@ import pytest
 from sis.errors import Corrupt, NotFound, Refused, UsageFault
 from sis.image import prune, refs
 from sis.image.commit import Committed, commit
-from sis.image.diff import ManifestChange, compare, compare_locks
+from sis.image.documents.diff import ManifestChange, compare, compare_locks
 from sis.image.reference import parse
 from sis.image.store import LocalStore, open_store
 from sis.image.verify import verify

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sis.image.tables import Location
+from sis.image.documents.tables import Location
 from sis.sync.staging.fetch import GAP_BYTES, coalesce
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, Protocol, TypeVar
 
-from sis.image.model import HOLE
+from sis.image.model import HOLE, RUN
 from sis.image.tree import chunk, dictionary
 from sis.image.tree.found import Found
 from sis.image.tree.reading import WHOLE_BYTES, Piece, attempts, opened, pieces
@@ -155,7 +155,7 @@ class Content:
     def _deliver(self) -> None:
         future, ended = self._under_way.popleft()
         for (runs, data, size), digest, stored in future.result():
-            runs += digest + size.to_bytes(8, "little")
+            runs += RUN.pack(digest, size)
             if stored is not None:
                 assert self._sink is not None
                 self._sink.put(digest, size, stored)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import msgspec
 
 from sis.errors import SisError
-from sis.image.codec import show_path
 from sis.image.model import ANY_MTIME, Entry, Kind
+from sis.image.names import show_path
 from sis.system.files import Xattrs
 
 IDENTITY = struct.Struct("<QQQqq")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sis.errors import SisError
-from sis.image.codec import show_path
 from sis.image.model import Kind
+from sis.image.names import show_path
 from sis.image.tree import chunk
 from sis.image.tree.found import Found, entry_of, identity_of, vanished
 from sis.system.files import Run, open_beneath, read_xattrs, runs_of

@@ -8,8 +8,8 @@ import stat
 import time
 
 from sis.errors import SisError
-from sis.image.codec import PATH_BYTES_MAX, show_path
 from sis.image.model import KIND_OF_TYPE, Entry, Kind
+from sis.image.names import PATH_BYTES_MAX, show_path
 from sis.image.tree.found import IDENTITY, TO_READ, Found, ScanCache, entry_of, identity_of, vanished
 from sis.system.files import member_path, open_beneath, read_xattrs
 

@@ -9,9 +9,9 @@ from typing import Literal
 
 import msgspec
 
-from sis.image.codec import show_path
-from sis.image.diff import action_of, what_differs
+from sis.image.documents.diff import action_of, what_differs
 from sis.image.model import Entry, Kind
+from sis.image.names import show_path
 from sis.sync.model import Change, PolicyVerb
 from sis.sync.planning.links import Links, decide_links
 from sis.sync.rules import Rules, parents_of

@@ -6,8 +6,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence, Set
 
-from sis.image.codec import RUN_BYTES
-from sis.image.model import DIGEST_BYTES, Entry, Kind
+from sis.image.model import DIGEST_BYTES, RUN_BYTES, Entry, Kind
 from sis.image.tree import chunk
 from sis.sync.planning.compare import Comparison, Difference
 from sis.sync.planning.planned import LocalContent, Source

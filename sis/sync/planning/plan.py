@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from sis.image.codec import RUN_BYTES
-from sis.image.model import ANY_MTIME, DIGEST_BYTES, HOLE, Entry, Kind
+from sis.image.model import ANY_MTIME, DIGEST_BYTES, HOLE, RUN_BYTES, Entry, Kind
 from sis.sync.planning import sums
 from sis.sync.planning.compare import CONTENT, Comparison, Difference
 from sis.sync.planning.planned import LocalContent, Needed, NewFile, NewFiles, Plan, Source, Step

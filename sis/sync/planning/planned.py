@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, NamedTuple, overload
 
-from sis.image.codec import RUN_BYTES
-from sis.image.model import ANY_MTIME, DIGEST_BYTES, Chunk, Entry
+from sis.image.model import ANY_MTIME, DIGEST_BYTES, RUN_BYTES, Chunk, Entry
 from sis.sync.model import Change, Totals
 from sis.sync.planning.trees import NewTree
 from sis.sync.walk.observe import Area

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from sis.image.codec import RUN_BYTES
-from sis.image.model import DIGEST_BYTES, HOLE, Entry, Kind
+from sis.image.model import DIGEST_BYTES, HOLE, RUN_BYTES, Entry, Kind
 from sis.sync.model import Change, Totals
 from sis.sync.planning.compare import Comparison
 from sis.sync.planning.planned import Need, NewFiles

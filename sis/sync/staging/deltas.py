@@ -17,10 +17,10 @@ import msgspec
 
 from sis.errors import Corrupt, Unreachable
 from sis.image import patches
-from sis.image.codec import show_path
 from sis.image.delta import Placed, split
 from sis.image.delta_read import Delta, decode_item, inflate_item
 from sis.image.model import Entry, Kind
+from sis.image.names import show_path
 from sis.image.solid import Inflating
 from sis.sync.staging.fetch import GAP_BYTES, RANGE_BYTES, Put
 from sis.sync.walk.observe import Observed

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from sis.errors import Corrupt, SisError, Unreachable
+from sis.image.documents.tables import Location
 from sis.image.packs import decode
-from sis.image.tables import Location
 from sis.sync.staging.source import ChunkSource
 
 GAP_BYTES = 48 << 10

@@ -17,8 +17,7 @@ from typing import NamedTuple
 import msgspec
 from blake3 import blake3
 
-from sis.image.codec import RUN_BYTES
-from sis.image.model import ANY_MTIME, HOLE, Entry
+from sis.image.model import ANY_MTIME, HOLE, RUN_BYTES, Entry
 from sis.sync.planning.planned import Part, Source
 from sis.sync.staging.making import Making, Makings, places
 from sis.sync.walk.listing import Row, row_of

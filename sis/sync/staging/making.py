@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 import msgspec
 from blake3 import blake3
 
-from sis.image.codec import RUN_BYTES
-from sis.image.model import DIGEST_BYTES, HOLE, Entry
+from sis.image.model import DIGEST_BYTES, HOLE, RUN_BYTES, Entry
 from sis.sync.planning.planned import NewFile, Part
 
 

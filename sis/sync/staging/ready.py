@@ -8,9 +8,8 @@ import mmap
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import NamedTuple
 
-from sis.image.codec import RUN_BYTES
 from sis.image.delta import Placed
-from sis.image.model import DIGEST_BYTES
+from sis.image.model import DIGEST_BYTES, RUN_BYTES
 from sis.sync.desired import DesiredTree
 from sis.sync.faults import fault_of
 from sis.sync.planning.planned import NewFile, NewFiles, Plan

@@ -14,8 +14,8 @@ from sis.image.store import Store
 
 if TYPE_CHECKING:
     from sis.image.delta_read import Delta
+    from sis.image.documents.tables import Location
     from sis.image.step import Step
-    from sis.image.tables import Location
 
 
 class Content(NamedTuple):
@@ -84,7 +84,7 @@ class ChunkSource:
     @cached_property
     def locations(self) -> Mapping[bytes, Location]:
         """By chunk digest, where it lies in the packs."""
-        from sis.image.tables import chunk_locations
+        from sis.image.documents.tables import chunk_locations
 
         return chunk_locations(self.content.manifest, self.table)
 

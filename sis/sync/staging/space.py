@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 
 from sis.errors import NoSpace
-from sis.image.codec import show_path
+from sis.image.names import show_path
 from sis.sync.planning.planned import Need
 from sis.sync.staging.stage import Stage
 from sis.system.beneath import Beneath

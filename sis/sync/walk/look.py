@@ -11,8 +11,7 @@ from typing import NamedTuple
 import msgspec
 from blake3 import blake3
 
-from sis.image.codec import RUN, RUN_BYTES
-from sis.image.model import ANY_MTIME, HOLE, KIND_OF_TYPE, TYPE_OF_KIND, Entry, Kind
+from sis.image.model import ANY_MTIME, HOLE, KIND_OF_TYPE, RUN, RUN_BYTES, TYPE_OF_KIND, Entry, Kind
 from sis.sync.forked import Forked, is_worth_it
 from sis.sync.walk.listing import Row, fields_of, place_of, row_of
 from sis.system.beneath import Beneath

@@ -7,8 +7,8 @@ from typing import Literal
 
 import msgspec
 
-from sis.image.codec import show_path
 from sis.image.model import ANY_MTIME, Entry, Kind, Manifest
+from sis.image.names import show_path
 
 Action = Literal["create", "update", "replace", "metadata", "remove"]
 

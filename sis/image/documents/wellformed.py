@@ -1,173 +1,45 @@
-"""Values ⇄ canonical bytes, strictly: what decodes is well-formed, and equal values have equal bytes."""
+"""What docs/format.md allows of manifests, chunk tables, versions and refs; the first thing it does not is refused."""
 
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterable
-from typing import Any, NoReturn, TypeVar
-
-import msgspec
-import zstandard
-from blake3 import blake3
+from typing import NoReturn, get_args
 
 from sis.errors import Corrupt
-from sis.image.model import DIGEST_BYTES, FORMAT, HOLE, ChunkTable, Entry, Manifest, Ref, Version
+from sis.image.model import (
+    DIGEST_BYTES,
+    FORMAT,
+    HOLE,
+    RUN,
+    RUN_BYTES,
+    TABLE_ROW,
+    ChunkTable,
+    Entry,
+    Manifest,
+    PolicyVerb,
+    Ref,
+    Version,
+)
+from sis.image.names import CHANNEL_NAME, HEX_DIGEST, IMAGE_NAME, NAME_BYTES_MAX, PATH_BYTES_MAX, show_path
 
-PATH_BYTES_MAX = 4095
-NAME_BYTES_MAX = 255
 CHUNK_BYTES_MAX = 16 << 20
-"""The longest chunk a reader accepts; what the writer makes is in `chunk`."""
+"""The longest chunk a reader accepts; what the writer makes is in `tree.chunk`."""
 
 FILE_BYTES_MAX = (1 << 63) - 1
-MANIFEST_BYTES_MAX = 1 << 30
-TABLE_ROW = struct.Struct("<IQII")
-"""One row of a chunk table: pack number, offset, stored bytes, bytes."""
-
-RUN = struct.Struct(f"<{DIGEST_BYTES}sQ")
-"""One run of `Entry.chunks`: digest, bytes."""
-
-RUN_BYTES = RUN.size
-
-INFLATION_MAX = 1024
-"""How many bytes a reader lets one compressed byte become."""
-
-_INFLATION_FREE = 64 << 20
-LEVEL = 9
-DOCUMENT_MAGIC = b"SISZDOC\n"
+VERBS = get_args(PolicyVerb)
 
 _ID_MAX = (1 << 32) - 1
 _MTIME_MAX = (1 << 63) - 1
 _XATTR_NAME_MAX = 255
 _XATTR_VALUE_MAX = 65536
 _TARGET_MAX = 4095
-
-IMAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-CHANNEL_NAME = re.compile(r"(?![0-9]+\Z)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
-
-VERBS = ("enforce", "report", "ignore", "node")
-
-_manifest_decoder = msgspec.msgpack.Decoder(Manifest)
-_table_decoder = msgspec.msgpack.Decoder(ChunkTable)
-_encoder = msgspec.msgpack.Encoder()
-_json = msgspec.json.Encoder(order="sorted")
-_T = TypeVar("_T")
-
-
-def digest_of(data: bytes) -> str:
-    """The BLAKE3-256 digest of canonical bytes, in hex: the name of a manifest, a table, a version."""
-    return blake3(data).hexdigest()
-
-
-def encode_manifest(manifest: Manifest, *, checked: bool = False) -> bytes:
-    """The canonical bytes. Raises Corrupt if the manifest is not well-formed, unless it was `checked` before."""
-    if not checked:
-        check_manifest(manifest)
-    return _encoder.encode(manifest)
-
-
-def decode_manifest(data: bytes, *, checked: bool = False) -> Manifest:
-    """The manifest of canonical bytes. Raises Corrupt for anything that is not exactly that.
-
-    `checked`: bytes with this digest were decoded before and found to be well-formed.
-    """
-    manifest = _decode(_manifest_decoder, data, "manifest")
-    if not checked:
-        check_manifest(manifest)
-        _must_be_canonical(_encoder.encode(manifest), data, "manifest")
-    return manifest
-
-
-def array_header(count: int) -> bytes:
-    """How the canonical bytes of an array begin."""
-    if count < 16:
-        return bytes([0x90 | count])
-    if count < 1 << 16:
-        return b"\xdc" + count.to_bytes(2, "big")
-    return b"\xdd" + count.to_bytes(4, "big")
-
-
-def encode_table(table: ChunkTable, *, checked: bool = False) -> bytes:
-    """The canonical bytes; as for `encode_manifest`."""
-    if not checked:
-        check_table(table)
-    return _encoder.encode(table)
-
-
-def decode_table(data: bytes, *, checked: bool = False) -> ChunkTable:
-    """The chunk table of canonical bytes; that it fits its manifest is for `tables.chunk_locations` to say.
-
-    `checked` as for `decode_manifest`.
-    """
-    table = _decode(_table_decoder, data, "chunk table")
-    if not checked:
-        check_table(table)
-        _must_be_canonical(_encoder.encode(table), data, "chunk table")
-    return table
-
-
-def encode_version(version: Version) -> bytes:
-    check_version(version)
-    return _json.encode(version)
-
-
-def decode_version(data: bytes) -> Version:
-    """A version record. Fields this program does not know are kept out of the value but not refused."""
-    version = _decode_json(data, Version, "version")
-    check_version(version)
-    return version
-
-
-def encode_ref(ref: Ref) -> bytes:
-    check_ref(ref)
-    return _json.encode(ref)
-
-
-def decode_ref(data: bytes) -> Ref:
-    ref = _decode_json(data, Ref, "ref")
-    check_ref(ref)
-    return ref
-
-
-def compress(data: bytes, level: int = LEVEL) -> bytes:
-    """The stored form of a manifest or a table: a magic, the digest of what follows, one zstd frame."""
-    frame = zstandard.ZstdCompressor(level=level, write_content_size=True, write_checksum=False).compress(data)
-    return DOCUMENT_MAGIC + blake3(frame).digest() + frame
-
-
-def decompress(stored: bytes, what: str) -> bytes:
-    """The bytes of a stored manifest or table. Refuses what would inflate beyond reason. Raises Corrupt."""
-    start = len(DOCUMENT_MAGIC) + DIGEST_BYTES
-    frame = stored[start:]
-    if not stored.startswith(DOCUMENT_MAGIC) or blake3(frame).digest() != stored[len(DOCUMENT_MAGIC) : start]:
-        raise Corrupt(f"{what} is damaged: its {len(stored)} stored bytes do not match their digest")
-    limit = min(MANIFEST_BYTES_MAX, max(_INFLATION_FREE, len(frame) * INFLATION_MAX))
-    try:
-        size = zstandard.frame_content_size(frame)
-        if size < 0 or size > limit:
-            raise Corrupt(f"{what} claims to hold {size} bytes in {len(frame)}")
-        return zstandard.ZstdDecompressor().decompress(frame, max_output_size=size, allow_extra_data=False)
-    except zstandard.ZstdError as error:
-        raise Corrupt(f"{what} does not decompress: {error}") from error
-
-
-def show_path(path: bytes) -> str:
-    """A manifest path for people: absolute, control characters and bytes that are not UTF-8 escaped."""
-    text = path.decode("utf-8", "backslashreplace")
-    if not text.isprintable():
-        text = "".join(char if char.isprintable() else _escape(char) for char in text)
-    return "/" if text == "." else f"/{text}"
-
-
-def _escape(char: str) -> str:
-    return char.encode("unicode_escape").decode()
 
 
 def check_manifest(manifest: Manifest) -> None:
     """Raise Corrupt at the first thing docs/format.md §2 does not allow, naming the path."""
-    _must_be_our_format(manifest.format, "manifest")
+    must_be_our_format(manifest.format, "manifest")
     check_entries(manifest.entries)
 
 
@@ -273,7 +145,7 @@ def same_inode(one: Entry, other: Entry) -> bool:
 
 def check_table(table: ChunkTable) -> None:
     """Raise Corrupt unless every row lies in one of the packs, and packs are listed once, in order of first use."""
-    _must_be_our_format(table.format, "chunk table")
+    must_be_our_format(table.format, "chunk table")
     names = set()
     for pack in table.packs:
         if len(pack.digest) != DIGEST_BYTES or len(pack.dictionary) not in (0, DIGEST_BYTES):
@@ -287,7 +159,7 @@ def check_table(table: ChunkTable) -> None:
         raise Corrupt("chunk table: half a row")
     sizes = [pack.size for pack in table.packs]
     used = 0
-    for number, offset, stored, size in rows_of(table):
+    for number, offset, stored, size in table.each_row():
         if number >= used:
             if number != used or number >= len(sizes):
                 raise Corrupt(f"chunk table: pack number {number} out of turn")
@@ -300,13 +172,8 @@ def check_table(table: ChunkTable) -> None:
         raise Corrupt("chunk table: a pack nothing lies in")
 
 
-def rows_of(table: ChunkTable) -> list[tuple[int, int, int, int]]:
-    """(pack number, offset, stored bytes, bytes) of each row, in order."""
-    return list(TABLE_ROW.iter_unpack(table.rows))
-
-
 def check_version(version: Version) -> None:
-    _must_be_our_format(version.format, "version")
+    must_be_our_format(version.format, "version")
     _must_match(IMAGE_NAME, version.image, "version: image name")
     if not 1 <= version.generation <= 1 << 53:
         raise Corrupt(f"version: generation {version.generation}")
@@ -322,7 +189,7 @@ def check_version(version: Version) -> None:
 
 
 def check_ref(ref: Ref) -> None:
-    _must_be_our_format(ref.format, "ref")
+    must_be_our_format(ref.format, "ref")
     _must_match(IMAGE_NAME, ref.image, "ref: image name")
     if not 1 <= ref.sequence <= 1 << 53:
         raise Corrupt(f"ref: sequence number {ref.sequence}")
@@ -376,59 +243,18 @@ def _check_xattrs(entry: Entry) -> None:
         before = name
 
 
-def _decode(decoder: msgspec.msgpack.Decoder[_T], data: bytes, what: str) -> _T:
-    try:
-        return decoder.decode(data)
-    except (msgspec.MsgspecError, RecursionError, OverflowError) as error:
-        _refuse_newer(_peek_format(data), what)
-        raise Corrupt(f"{what} is malformed: {error}") from error
+def must_be_our_format(number: int, what: str) -> None:
+    refuse_newer(number, what)
+    if number != FORMAT:
+        raise Corrupt(f"{what} has format {number}; this program reads format {FORMAT}")
 
 
-def _decode_json(data: bytes, kind: type[_T], what: str) -> _T:
-    try:
-        value = msgspec.json.decode(data, type=kind)
-        plain = msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError) as error:
-        _refuse_newer(_peek_json_format(data), what)
-        raise Corrupt(f"{what} is malformed: {error}") from error
-    _must_be_canonical(_json.encode(plain), data, what)
-    return value
-
-
-def _must_be_canonical(encoded: bytes, data: bytes, what: str) -> None:
-    if encoded != data:
-        raise Corrupt(f"{what} is not in its canonical form")
-
-
-def _peek_format(data: bytes) -> object:
-    """The format number of bytes that are not ours, when they at least have our outermost shape: last of an array."""
-    try:
-        raw: Any = msgspec.msgpack.decode(data)
-    except (msgspec.MsgspecError, RecursionError, OverflowError, ValueError):
-        return None
-    return raw[-1] if isinstance(raw, list) and raw else None
-
-
-def _peek_json_format(data: bytes) -> object:
-    try:
-        raw: Any = msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError):
-        return None
-    return raw.get("format") if isinstance(raw, dict) else None
-
-
-def _refuse_newer(number: object, what: str) -> None:
+def refuse_newer(number: object, what: str) -> None:
     if isinstance(number, int) and number > FORMAT:
         raise Corrupt(
             f"{what} has format {number}; this program reads format {FORMAT}",
             hint="the store was written by a newer sis: upgrade sis here",
         )
-
-
-def _must_be_our_format(number: int, what: str) -> None:
-    _refuse_newer(number, what)
-    if number != FORMAT:
-        raise Corrupt(f"{what} has format {number}; this program reads format {FORMAT}")
 
 
 def _must_match(pattern: re.Pattern[str], value: str, what: str) -> None:

@@ -13,7 +13,9 @@ import zstandard
 from blake3 import blake3
 
 from sis.errors import Corrupt
-from sis.image import codec
+from sis.image.documents.codec import array_header
+from sis.image.documents.stored import LEVEL, MAGIC
+from sis.image.documents.wellformed import check_manifest
 from sis.image.model import Manifest
 from sis.system.files import fsync_dir, temporary_beside
 
@@ -32,7 +34,7 @@ class Named(NamedTuple):
 
 def named(manifest: Manifest) -> Named:
     """Raises Corrupt if the manifest is not well-formed."""
-    codec.check_manifest(manifest)
+    check_manifest(manifest)
     hasher = blake3()
     size = 0
     for piece in pieces(manifest):
@@ -44,19 +46,19 @@ def named(manifest: Manifest) -> Named:
 def pieces(manifest: Manifest) -> Iterator[bytes]:
     """What `codec.encode_manifest` gives, in parts."""
     count = len(manifest.entries)
-    yield codec.array_header(2) + codec.array_header(count)
+    yield array_header(2) + array_header(count)
     for at in range(0, count, _ENTRIES):
         some = manifest.entries[at : at + _ENTRIES]
-        yield _encoder.encode(some)[len(codec.array_header(len(some))) :]
+        yield _encoder.encode(some)[len(array_header(len(some))) :]
     yield _encoder.encode(manifest.format)
 
 
 def write(path: Path, manifest: Manifest, size_bytes: int) -> None:
     """Store a manifest whose canonical bytes are that many, durably, readable only when whole."""
     temporary = temporary_beside(path)
-    start = len(codec.DOCUMENT_MAGIC) + blake3().digest_size
+    start = len(MAGIC) + blake3().digest_size
     hasher = blake3()
-    compressor = zstandard.ZstdCompressor(level=codec.LEVEL, write_content_size=True, write_checksum=False)
+    compressor = zstandard.ZstdCompressor(level=LEVEL, write_content_size=True, write_checksum=False)
     frame = compressor.compressobj(size=size_bytes)
     try:
         with temporary.open("xb") as file:
@@ -69,7 +71,7 @@ def write(path: Path, manifest: Manifest, size_bytes: int) -> None:
             hasher.update(last)
             file.write(last)
             file.seek(0)
-            file.write(codec.DOCUMENT_MAGIC + hasher.digest())
+            file.write(MAGIC + hasher.digest())
             file.flush()
             os.fchmod(file.fileno(), 0o644)
             os.fsync(file.fileno())

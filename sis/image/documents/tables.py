@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 from sis.errors import Corrupt
-from sis.image.codec import RUN, RUN_BYTES, TABLE_ROW, show_path
-from sis.image.model import DIGEST_BYTES, HOLE, ChunkTable, Entry, Manifest, PackRef
+from sis.image.model import DIGEST_BYTES, HOLE, RUN, RUN_BYTES, TABLE_ROW, ChunkTable, Entry, Manifest, PackRef
+from sis.image.names import show_path
 
 _NUMBER = struct.Struct("<I")
 _SIZE_OF_ROW = struct.Struct("<16xI")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import msgspec
 
 from sis.errors import Corrupt
-from sis.image import codec
+from sis.image.documents import codec, wellformed
+from sis.image.documents.tables import Novel
 from sis.image.model import FORMAT, HOLE, Entry, Kind
-from sis.image.tables import Novel
 
 CHANGES_MAX = 4000
 """Rows and chunks from which on it is quicker to decode all."""
@@ -160,10 +160,10 @@ def _is_sound(rows: Rows, number: int) -> bool:
     entry = rows[number]
     if _encoder.encode(entry) != bytes(rows.rows[number]):
         return False
-    codec.check_entry(entry)
+    wellformed.check_entry(entry)
     if entry.path == b".":
         return entry.kind is Kind.DIR
-    parent = codec.check_path(entry.path)
+    parent = wellformed.check_path(entry.path)
     above = rows.get(parent or b".")
     is_inside = parent != b"." and not entry.path.startswith(b"/")
     return is_inside and above is not None and above.kind is Kind.DIR
