@@ -28,6 +28,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.requests.append((self.path, self.headers.get("Range")))
+        self.server.clients.add(self.client_address)
         path = self.server.root / self.path.removeprefix(self.server.prefix).lstrip("/")
         known = self.path.startswith(self.server.prefix) and path.is_file()
         if not known:
@@ -92,6 +93,8 @@ class FileServer(ThreadingHTTPServer):
         self.answers: list[Answer] = []
         self.only: str | None = None
         self.requests: list[tuple[str, str | None]] = []
+        self.clients: set[tuple[str, int]] = set()
+        """The connections that asked for something, by address and port."""
 
     @property
     def url(self) -> str:

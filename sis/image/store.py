@@ -324,7 +324,8 @@ def open_store(where: str, *, attempts: int | None = None, ticket: str = "") -> 
     `ticket` says to a head who asks.
     """
     if where.startswith(("http://", "https://")):
-        from sis.image.remote import HttpStore, Limits
+        from sis.image.patience import Limits
+        from sis.image.remote import HttpStore
 
         return HttpStore(where, limits=Limits(attempts=attempts) if attempts is not None else None, ticket=ticket)
     path = Path(where)

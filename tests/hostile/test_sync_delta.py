@@ -10,7 +10,8 @@ import pytest
 
 from sis.image import delta
 from sis.image.model import ANY_MTIME
-from sis.image.remote import HttpStore, Limits
+from sis.image.patience import Limits
+from sis.image.remote import HttpStore
 from sis.sync import mend
 from sis.sync.model import LayerFile
 from tests.delta_trees import DeltaBench, make_versions

@@ -16,7 +16,8 @@ from sis.image import refs
 from sis.image.commit import Committed, commit
 from sis.image.documents.tables import chunk_locations
 from sis.image.packs import decode
-from sis.image.remote import HttpStore, Limits
+from sis.image.patience import Limits
+from sis.image.remote import HttpStore
 from sis.image.store import LocalStore, Store, open_store
 from tests.image_trees import make_simple, noise
 from tests.store_servers import nginx, serving
