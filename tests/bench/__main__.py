@@ -133,13 +133,13 @@ def _under_way(scratch: Path) -> Run | None:
 
 
 def _scene(size: sizes.Size, made: trees.Trees, scratch: Path, kept: Path) -> Scene:
-    for name in ("head", "nodes", "logs"):
+    for name in ("head", "nodes", "many", "logs"):
         (scratch / name).mkdir(parents=True, exist_ok=True)
     basis = {version: trees.digest(made.path(version)) for version in ("v1", "v2")} | limits.machine(scratch)
     del basis["load before"]
     nodes = scratch / "nodes"
     release = functools.partial(disk.trim, nodes)
-    return Scene(size, made, Wire(scratch / "logs"), scratch / "head", nodes, kept, basis, release)
+    return Scene(size, made, Wire(scratch / "logs"), scratch / "head", nodes, scratch / "many", kept, basis, release)
 
 
 def _describe(size: sizes.Size, scene: Scene, folder: Path) -> Run:

@@ -1,4 +1,4 @@
-"""The disk nodes live on: a file system like theirs, with a journal and freshly made, in a file beside the rest.
+"""The disks nodes live on: a file system like theirs, with a journal and freshly made, in a file beside the rest.
 
 On the head's own file system the past would be measured: without a journal, ext4 searches long for an inode for each
 new file within minutes of a great removal, and with `discard` every unlink waits.
@@ -13,20 +13,24 @@ from pathlib import Path
 from sis.system import process
 
 KIND = "ext4 with a journal, in a file"
-_BYTES = 64 << 30
-"""It is a sparse file: this is not what it takes."""
+BYTES = 64 << 30
+NODE_BYTES = 8 << 30
+"""These are sparse files: this is not what they take."""
+
+_MADE_NOW = "nodiscard,lazy_itable_init=0,lazy_journal_init=0"
+"""Else the kernel writes tables of inodes while the first works are measured."""
 
 
 @contextlib.contextmanager
-def mounted(image: Path, folder: Path) -> Iterator[None]:
+def mounted(image: Path, folder: Path, size: int = BYTES) -> Iterator[None]:
     """Make the disk in the file `image` and mount it at `folder` while the block runs; nothing of either is left."""
     _remove(image, folder)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         with image.open("wb") as file:
-            file.truncate(_BYTES)
+            file.truncate(size)
         device = process.run(["losetup", "--direct-io=on", "--show", "--find", str(image)]).stdout.strip()
-        process.run(["mkfs.ext4", "-q", "-E", "nodiscard", device])
+        process.run(["mkfs.ext4", "-q", "-E", _MADE_NOW, device])
         process.run(["mount", "-o", "nodiscard", device, str(folder)])
         yield
     finally:

@@ -175,17 +175,18 @@ class _Course:
         return self._bring(work, "v2")
 
     def _together(self) -> Figure:
-        self.node.remove()
         method = self._method
-        nodes = [Node(self.node.folder / str(number)) for number in range(method.scene.size.together)]
-        for node in nodes:
-            _make(method, node, "v1")
-        measured = self._wire.measure_together([method.commands(node, "v2") for node in nodes])
-        differences = None
-        if not measured.fault:
+        with contextlib.ExitStack() as disks:
+            numbers = range(method.scene.size.together)
+            nodes = [disks.enter_context(method.scene.node_of_many(number)) for number in numbers]
             for node in nodes:
-                method.settle(node)
-            differences = sum(_differences(method, node, "v2") for node in nodes)
+                _make(method, node, "v1")
+            measured = self._wire.measure_together([method.commands(node, "v2") for node in nodes])
+            differences = None
+            if not measured.fault:
+                for node in nodes:
+                    method.settle(node)
+                differences = sum(_differences(method, node, "v2") for node in nodes)
         return figure(method.name, "together", measured, nodes=len(nodes), differences=differences)
 
     def _bring(self, work: str, version: str, *, full: bool = False) -> Figure:

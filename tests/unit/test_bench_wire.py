@@ -47,7 +47,7 @@ def test_both_sides_are_counted_and_nothing_stays(tmp_path: Path) -> None:
 @pytest.mark.root
 def test_nodes_have_a_disk_with_a_journal_and_nothing_stays(tmp_path: Path) -> None:
     image, folder = tmp_path / "nodes.img", tmp_path / "nodes"
-    with disk.mounted(image, folder):
+    with disk.mounted(image, folder, 1 << 28):
         assert folder.is_mount()
         (folder / "file").write_bytes(bytes(1 << 20))
         (folder / "file").unlink()

@@ -22,10 +22,8 @@ from tests.bench.wire import Wire
 def _scene(folder: Path) -> Scene:
     for name in ("head", "nodes", "trees"):
         (folder / name).mkdir()
-    basis = {"trees": "these"}
-    return Scene(
-        sizes.SMALL, Trees(folder / "trees"), Wire(folder), folder / "head", folder / "nodes", folder / "kept", basis
-    )
+    places = (folder / name for name in ("head", "nodes", "many", "kept"))
+    return Scene(sizes.SMALL, Trees(folder / "trees"), Wire(folder), *places, {"trees": "these"})
 
 
 class _Counting(Method):

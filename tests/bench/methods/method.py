@@ -16,7 +16,7 @@ import msgspec
 from sis.errors import SisError
 from sis.system import process
 from sis.system.files import atomic_write
-from tests.bench import kept
+from tests.bench import disk, kept
 from tests.bench.figures import Figure, figure
 from tests.bench.sizes import Size
 from tests.bench.trees import Trees
@@ -29,6 +29,7 @@ HTTP_PORT = 8080
 class Scene:
     """Where a benchmark happens: `head` is served by nginx as http://HEAD:8080/, nodes live below `nodes`.
 
+    Where several nodes work at once each lives below `many`, on a disk of its own.
     `kept` holds what other programs made on the head, for the runs to come, from `basis`: these trees, here.
     """
 
@@ -37,10 +38,18 @@ class Scene:
     wire: Wire
     head: Path
     nodes: Path
+    many: Path
     kept: Path
     basis: dict[str, str] = field(default_factory=dict)
     release: Callable[[], None] = lambda: None
     """Room that nodes which are gone took is given back."""
+
+    @contextlib.contextmanager
+    def node_of_many(self, number: int) -> Iterator[Node]:
+        """A node with a disk of its own while the block runs."""
+        node = Node(self.many / str(number) / "node")
+        with disk.mounted(self.many / f"{number}.img", node.folder.parent, disk.NODE_BYTES):
+            yield node
 
 
 @dataclass(frozen=True)
