@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from sis.image import delta_make
 from sis.image.delta_make import Made
+from sis.image.delta_plan import Work, plan_items
+from sis.image.documents import codec
+from sis.image.documents.rows import Rows
+from sis.image.documents.tables import novel_chunks
 from sis.image.kept import KeptStore
+from sis.image.model import Manifest
 from sis.image.reference import parse, resolve
 from sis.image.store import DocumentStore
 from sis.sync import engine
@@ -84,6 +90,22 @@ def make_versions(where: Path, *, seed: int = 1, big_bytes: int = 11 << 20) -> t
         file.write(b"further")
     age(two, T1)
     return one, two
+
+
+def rows(manifest: Manifest) -> Rows:
+    return Rows(codec.encode_manifest(manifest, checked=True))
+
+
+def items(old: Manifest, new: Manifest, is_shared: Callable[[bytes], bool]) -> list[Work]:
+    """The items of the delta between two manifests."""
+    novel = tuple(chunk.digest for chunk in novel_chunks(old, new))
+    left, bringing = set(novel), []
+    for number, entry in enumerate(new.entries):
+        here = left.intersection(chunk.digest for chunk in entry.each_chunk())
+        if here:
+            bringing.append(number)
+            left -= here
+    return list(plan_items(rows(old), rows(new), novel, bringing, is_shared))
 
 
 def _copy(one: Path, two: Path) -> None:

@@ -8,7 +8,7 @@ base; what comes out is cut into chunks, and each is checked against its digest 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from sis.errors import Corrupt
 from sis.image import patches
 from sis.image.documents import wellformed
 from sis.image.documents.rows import Rows
-from sis.image.documents.tables import Novel, build_table, chunk_locations, novel_chunks, rows_by_digest
+from sis.image.documents.tables import Novel, build_table, novel_chunks, rows_by_digest
 from sis.image.model import DIGEST_BYTES, FORMAT, TABLE_ROW, ChunkTable, Entry, Kind, Manifest, PackRef
 from sis.image.names import show_path
 
@@ -240,22 +240,18 @@ def _check_stretch(number: int, stretch: Stretch, entries: Sequence[Entry] | Row
         raise Corrupt(f"item {number} of the delta: its base lies outside {show_path(entry.path)}")
 
 
-def table_part(before: ChunkTable, manifests: tuple[Manifest, Manifest], after: ChunkTable) -> TablePart | None:
-    """What `join_table` needs to make `after` of `before`; None where it is long or cannot be (a chunk has moved)."""
-    if len(after.rows) > TABLE_BYTES_MAX:
-        return None
-    rows = []
-    numbers: dict[int, int] = {}
+def table_part(after: ChunkTable, numbers: Iterable[int]) -> TablePart:
+    """What `join_table` needs to make `after` of an older table; `numbers` are those of the novel chunks' rows."""
+    rows = bytearray()
+    renumbered: dict[int, int] = {}
     packs: list[PackRef] = []
-    locations = chunk_locations(manifests[1], after)
-    for chunk in novel_chunks(*manifests):
-        location = locations[chunk.digest]
-        number = numbers.setdefault(location.pack, len(packs))
+    for row in numbers:
+        pack, offset, stored, size = TABLE_ROW.unpack_from(after.rows, row * TABLE_ROW.size)
+        number = renumbered.setdefault(pack, len(packs))
         if number == len(packs):
-            packs.append(after.packs[location.pack])
-        rows.append(TABLE_ROW.pack(number, location.offset, location.stored, location.size))
-    part = TablePart(tuple(packs), b"".join(rows))
-    return part if join_table(part, before, manifests) == after else None
+            packs.append(after.packs[pack])
+        rows += TABLE_ROW.pack(number, offset, stored, size)
+    return TablePart(tuple(packs), bytes(rows))
 
 
 def join_table(part: TablePart, before: ChunkTable, manifests: tuple[Manifest, Manifest]) -> ChunkTable:

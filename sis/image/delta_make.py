@@ -80,7 +80,8 @@ def make(
     with store.making_deltas(wait_s=wait_s) as folder:
         if path.exists():
             return None
-        return _Making(Side(store, before), Side(store, after), folder, path).run(progress, processes)
+        old = Side(store, before)
+        return _Making(old, Side(store, after, old), folder, path).run(progress, processes)
 
 
 def make_for_channel(
@@ -120,13 +121,13 @@ class _Making:
         self._payloads, self._finished, self._path = folder / "payloads", folder / "delta", path
         self._items: list[Item] = []
         self._counts: dict[str, tuple[int, int, int]] = {}
-        self._reuse = Reuse(new.store, old.id, new.id, old.manifest.entries)
+        self._reuse = Reuse(old, new)
         self._reused = 0
 
     def run(self, progress: Progress | None, processes: int | None) -> Made:
         started = time.monotonic()
         old, new = self._old, self._new
-        runs = tuple(plan_whole(new.manifest)) if old.version is None else ()
+        runs = tuple(plan_whole(tuple(new.novel()))) if old.version is None else ()
         works = tuple(self._works()) if old.version else tuple(work for run in runs for work in run)
         total = sum(work.output_bytes for work in works)
         is_little = total <= _IN_PROCESS_BYTES or len(runs or works) < 2
@@ -154,7 +155,7 @@ class _Making:
         return Made(
             before=self._old.name,
             size_bytes=len(header) + len(head) + items_bytes,
-            replaces_bytes=sum(self._new.locations[chunk.digest].stored for work in works for chunk in work.chunks),
+            replaces_bytes=sum(map(self._new.stored, self._new.numbers)),
             items=len(self._items),
             output_bytes=total,
             by_method=self._counts,
@@ -165,7 +166,7 @@ class _Making:
     def _works(self) -> Iterator[Work]:
         old, new = self._old, self._new
         assert new.version is not None
-        return plan_items(old.manifest, new.manifest, _shared_by(new.version))
+        return plan_items(old.rows, new.rows, new.numbers, new.bringing, _shared_by(new.version))
 
     def _task(self, work: Work) -> Task | Encoded:
         known = self._reuse.find(work)
@@ -189,9 +190,8 @@ class _Making:
     def _documents(self) -> tuple[bytes, bytes, TablePart]:
         """Version and manifest as patches, and the rows of the table."""
         old, new = self._old, self._new
-        part = delta.table_part(old.table, (old.manifest, new.manifest), new.table)
         manifest = _patch(old.manifest_bytes(), new.manifest_bytes())
-        return _patch(old.record(), new.record()), manifest, part or TablePart((), b"")
+        return _patch(old.record(), new.record()), manifest, new.table_part() or TablePart((), b"")
 
 
 def _shared_by(version: Version) -> Callable[[bytes], bool]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from sis.image.delta import Stretch
-from sis.image.documents.tables import Novel, novel_chunks
-from sis.image.model import DIGEST_BYTES, HOLE, RUN_BYTES, Entry, Manifest
+from sis.image.documents.rows import Rows
+from sis.image.documents.tables import Novel
+from sis.image.model import HOLE, Entry
 from sis.image.pairs import Pairing
 
 WHOLE_BYTES_MAX = 8 << 20
@@ -46,14 +47,20 @@ class Work:
         return sum(stretch.length for stretch in self.base)
 
 
-def plan_items(before: Manifest, after: Manifest, is_shared: Callable[[bytes], bool]) -> Iterator[Work]:
-    """The items of a delta in order. `is_shared`: whether a path may share an item with its neighbours."""
-    return _grouped(_of_files(before, after, is_shared))
+def plan_items(
+    before: Rows, after: Rows, novel: Collection[bytes], bringing: Sequence[int], is_shared: Callable[[bytes], bool]
+) -> Iterator[Work]:
+    """The items of a delta in order.
+
+    novel      digests of the chunks that are to come out of them
+    bringing   the numbers of the newer entries these are first seen in, in order
+    is_shared  whether a path may share an item with its neighbours
+    """
+    return _grouped(_of_files(before, after, novel, bringing, is_shared))
 
 
-def plan_whole(after: Manifest) -> Iterator[tuple[Work, ...]]:
-    """The runs of a delta from nothing: items that are compressed as one."""
-    chunks = novel_chunks(Manifest(()), after)
+def plan_whole(chunks: Sequence[Novel]) -> Iterator[tuple[Work, ...]]:
+    """The runs of a delta from nothing, of all chunks of a version: items that are compressed as one."""
     wanted = -(-sum(novel.size for novel in chunks) // _RUNS)
     run_bytes = min(max(wanted, _RUN_BYTES_MIN), _RUN_BYTES_MAX)
     run: list[Work] = []
@@ -74,19 +81,17 @@ def plan_whole(after: Manifest) -> Iterator[tuple[Work, ...]]:
         yield tuple(run)
 
 
-def _of_files(before: Manifest, after: Manifest, is_shared: Callable[[bytes], bool]) -> Iterator[Work]:
-    known = {HOLE}
-    for entry in before.entries:
-        raw = entry.chunks
-        known.update(raw[at : at + DIGEST_BYTES] for at in range(0, len(raw), RUN_BYTES))
-    pairing: Pairing | None = None
-    for entry in after.entries:
-        runs = _novel_runs(entry, known)
-        if not runs:
-            continue
-        pairing = pairing or Pairing(before, after)
-        old = pairing.old_self(entry)
-        for work in _of_file(entry, runs, before.entries, old):
+def _of_files(
+    before: Rows, after: Rows, novel: Collection[bytes], bringing: Sequence[int], is_shared: Callable[[bytes], bool]
+) -> Iterator[Work]:
+    if not bringing:
+        return
+    wanted = set(novel)
+    pairing = Pairing(before, after, bringing)
+    for number in bringing:
+        entry = after[number]
+        runs = _novel_runs(entry, wanted)
+        for work in _of_file(entry, runs, before, pairing.old_self(entry)):
             work.is_alone = not is_shared(entry.path)
             yield work
 
@@ -105,19 +110,20 @@ class _Run:
         return sum(chunk.size for chunk in self.chunks)
 
 
-def _novel_runs(entry: Entry, known: set[bytes]) -> list[_Run]:
+def _novel_runs(entry: Entry, wanted: set[bytes]) -> list[_Run]:
+    """What of an entry is wanted, and is not any more after."""
     runs: list[_Run] = []
     is_open = False
     at = 0
     before = b""
     for digest, size in entry.each_chunk():
-        if digest in known:
+        if digest not in wanted:
             if is_open:
                 runs[-1].right = digest
             is_open = False
             before = digest
         else:
-            known.add(digest)
+            wanted.remove(digest)
             if not is_open:
                 runs.append(_Run(at, before))
                 is_open = True
@@ -128,11 +134,11 @@ def _novel_runs(entry: Entry, known: set[bytes]) -> list[_Run]:
     return runs
 
 
-def _of_file(entry: Entry, runs: list[_Run], entries: tuple[Entry, ...], old: int | None) -> Iterator[Work]:
+def _of_file(entry: Entry, runs: list[_Run], before: Rows, old: int | None) -> Iterator[Work]:
     if old is None:
         yield from (Work(run.chunks) for run in runs)
         return
-    was = entries[old]
+    was = before[old]
     if was.size <= WHOLE_BYTES_MAX:
         whole = [Stretch(old, 0, was.size)]
         if sum(run.length for run in runs) <= WHOLE_BYTES_MAX:

@@ -54,14 +54,15 @@ class OpenDelta:
 
     def bound(self, before: Manifest, after: Manifest) -> Delta:
         """The delta with its items placed between two manifests. Raises Corrupt if it is not theirs."""
-        return self._placed(before.entries, novel_chunks(before, after))
+        return self.placed(before.entries, novel_chunks(before, after))
 
     def bound_by(self, changes: RowChanges) -> Delta | None:
         """`bound`, from what differs; None where decoding both manifests is quicker. Raises Corrupt."""
         novel = changes.novel(self.novel_chunks)
-        return None if novel is None else self._placed(changes.before, novel)
+        return None if novel is None else self.placed(changes.before, novel)
 
-    def _placed(self, before: Sequence[Entry] | Rows, novel: tuple[Novel, ...]) -> Delta:
+    def placed(self, before: Sequence[Entry] | Rows, novel: tuple[Novel, ...]) -> Delta:
+        """`bound`, from the older entries and the novel chunks. Raises Corrupt if it is not theirs."""
         items = delta.place(self.head, self.header, before, novel)
         numbers = {stretch.entry for placed in items for stretch in placed.item.base}
         return Delta(self, {number: before[number] for number in numbers}, items)

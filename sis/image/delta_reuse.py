@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from blake3 import blake3
@@ -13,8 +13,9 @@ from sis.image.delta import NOTHING, Placed, Stretch
 from sis.image.delta_encode import Encoded
 from sis.image.delta_plan import Work
 from sis.image.delta_read import Delta, open_delta
+from sis.image.delta_side import Side
+from sis.image.documents.rows import Rows, novel_rows
 from sis.image.documents.tables import Novel
-from sis.image.model import Entry
 from sis.image.store import LocalStore
 
 _DELTAS_MAX = 6
@@ -27,19 +28,18 @@ class _Known(NamedTuple):
 
 
 class Reuse:
-    """Items that make some chunks in a row, by those chunks, from the deltas of `store` that lead from or to a version.
+    """Items that make some chunks in a row, by those chunks, from the deltas of a store that lead from or to a version.
 
     An item serves here if what it is made from is among the files of `before`, wherever they lie there.
     """
 
-    def __init__(self, store: LocalStore, before: str, after: str, entries: Sequence[Entry]) -> None:
+    def __init__(self, before: Side, after: Side) -> None:
+        self._sides = (before, after)
         self._known: dict[bytes, _Known] = {}
-        self._files: dict[bytes, int] = {}
-        for number, entry in enumerate(entries):
-            if entry.chunks:
-                self._files.setdefault(entry.chunks, number)
-        for name in _akin(store, before, after):
-            self._learn(store, *name)
+        for name in _akin(*self._sides):
+            self._learn(after.store, *name)
+        bases = (entry for known in self._known.values() for entry in known.delta.entries.values())
+        self._files = _files_of(before.rows, frozenset(entry.chunks for entry in bases))
 
     def find(self, work: Work) -> Encoded | None:
         """The item for a piece of work, if one is known and undamaged."""
@@ -64,20 +64,37 @@ class Reuse:
             opened = open_delta(store, before, after)
             if opened is None:
                 return
-            manifests = (store.manifest(store.version(end).manifest) for end in (before, after))
-            bound = opened.bound(*manifests)
+            old = self._rows(store, before)
+            bound = opened.placed(old, novel_rows(old, self._rows(store, after)))
         except (Corrupt, NotFound):
             return
         for placed in bound.items:
             self._known.setdefault(_key(placed.chunks), _Known(bound, placed))
 
+    def _rows(self, store: LocalStore, version_id: str) -> Rows:
+        for side in self._sides:
+            if side.id == version_id:
+                return side.rows
+        return Rows(store.manifest_bytes(store.version(version_id).manifest))
 
-def _akin(store: LocalStore, before: str, after: str) -> list[tuple[str, str]]:
-    """The deltas worth a look: from or to one of the two."""
+
+def _files_of(rows: Rows, contents: Collection[bytes]) -> dict[bytes, int]:
+    """By content, the number of the first entry that has it."""
+    files: dict[bytes, int] = {}
+    for number in range(len(rows)) if contents else ():
+        chunks = rows[number].chunks
+        if chunks in contents:
+            files.setdefault(chunks, number)
+    return files
+
+
+def _akin(before: Side, after: Side) -> list[tuple[str, str]]:
+    """The deltas worth a look: from or to one of the two. A delta from nothing is made of one piece: none serves."""
+    store = after.store
     aged = []
-    for name in store.names("deltas"):
+    for name in store.names("deltas") if before.version else ():
         old, _, new = name.partition("-")
-        if old != NOTHING and (old == before or new == after):
+        if old != NOTHING and (old == before.id or new == after.id):
             aged.append(((store.path / "deltas" / name).stat().st_mtime_ns, old, new))
     return [(old, new) for _, old, new in sorted(aged, reverse=True)[:_DELTAS_MAX]]
 

@@ -107,7 +107,11 @@ class DocumentStore(ABC):
         return codec.decode_version(data)
 
     def manifest(self, digest: str) -> Manifest:
-        return codec.decode_manifest(self._document(f"manifests/{digest}", digest)[1])
+        return codec.decode_manifest(self.manifest_bytes(digest))
+
+    def manifest_bytes(self, digest: str) -> bytes:
+        """The bytes of a manifest; that it is well-formed is for who decodes them to see to."""
+        return self._document(f"manifests/{digest}", digest)[1]
 
     def table(self, digest: str) -> ChunkTable:
         return codec.decode_table(self._document(f"tables/{digest}", digest)[1])

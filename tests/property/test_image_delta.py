@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from sis.image import delta, delta_make, delta_read, patches
 from sis.image.commit import commit
-from sis.image.delta_plan import plan_items
 from sis.image.documents import codec, tables
+from sis.image.documents.rows import novel_rows
 from sis.image.model import Chunk, Entry, Kind, Manifest, pack_chunks
 from sis.image.names import digest_of
 from sis.image.store import LocalStore
 from sis.image.tree.chunk import cut, digest
+from tests.delta_trees import items, rows
 
 NAMES = st.sampled_from(["a", "b", "lib-1.0.ko", "lib-1.1.ko", "x1/f", "x2/f", "x2/g"])
 CONTENT = st.one_of(
@@ -95,8 +96,10 @@ def test_plans_cover_what_is_novel_once_and_in_order(
     before: dict[str, bytes], after: dict[str, bytes], shared: bool
 ) -> None:
     old, new = manifest_of(before), manifest_of(after)
-    works = list(plan_items(old, new, lambda path: shared))
-    assert tuple(chunk for work in works for chunk in work.chunks) == tables.novel_chunks(old, new)
+    novel = tables.novel_chunks(old, new)
+    assert novel_rows(rows(old), rows(new)) == novel
+    works = items(old, new, lambda path: shared)
+    assert tuple(chunk for work in works for chunk in work.chunks) == novel
     for work in works:
         assert work.chunks
         for stretch in work.base:

@@ -12,13 +12,15 @@ from sis.errors import UsageFault
 from sis.image import delta_make, patches
 from sis.image.commit import commit
 from sis.image.delta import NOTHING
-from sis.image.delta_plan import WHOLE_BYTES_MAX, plan_items, plan_whole
+from sis.image.delta_plan import WHOLE_BYTES_MAX, plan_whole
+from sis.image.documents.tables import novel_chunks
 from sis.image.kept import KeptStore
 from sis.image.model import Chunk, Entry, Kind, Manifest, Ref, pack_chunks
 from sis.image.pairs import Pairing
 from sis.image.prune import apply, plan
 from sis.image.store import LocalStore
 from sis.image.verify import verify
+from tests.delta_trees import items, rows
 
 
 def entry(path: str, *chunks: tuple[int, int]) -> Entry:
@@ -41,7 +43,7 @@ def built_twice(rng: random.Random, calls: int) -> tuple[bytes, bytes]:
 
 def old_self(old: Manifest, new: Manifest, path: str) -> str | None:
     wanted = next(each for each in new.entries if each.path == path.encode())
-    number = Pairing(old, new).old_self(wanted)
+    number = Pairing(rows(old), rows(new), [new.entries.index(wanted)]).old_self(wanted)
     return None if number is None else old.entries[number].path.decode()
 
 
@@ -84,7 +86,7 @@ def test_long_files_are_patched_from_where_the_new_bytes_lie() -> None:
     old = tree(entry("big", *pieces))
     assert old.entries[1].size > WHOLE_BYTES_MAX
     edited = [*pieces[:120], (250, 90_000), *pieces[121:]]
-    (work,) = plan_items(old, tree(entry("big", *edited)), lambda path: True)
+    (work,) = items(old, tree(entry("big", *edited)), lambda path: True)
     (stretch,) = work.base
     assert stretch.offset <= 120 * 100_000
     assert stretch.offset + stretch.length >= 121 * 100_000
@@ -98,7 +100,7 @@ def test_items_from_nothing_are_in_solid_runs() -> None:
         runs = [Chunk(rng.randbytes(32), rng.randrange(1, 60_000)) for _ in range(3)]
         files.append(Entry(b"%06d" % number, Kind.FILE, 0o644, 0, 0, 0, sum(it[1] for it in runs), pack_chunks(runs)))
     whole = tree(*files)
-    runs_found = list(plan_whole(whole))
+    runs_found = list(plan_whole(novel_chunks(tree(), whole)))
     works = [work for run in runs_found for work in run]
     assert [chunk.digest for work in works for chunk in work.chunks] == [
         chunk.digest for entry in whole.entries for chunk in entry.each_chunk()
@@ -107,14 +109,14 @@ def test_items_from_nothing_are_in_solid_runs() -> None:
     lengths = [sum(work.output_bytes for work in run) for run in runs_found]
     assert len(lengths) == 4
     assert max(lengths) - min(lengths) < 8 << 20
-    assert list(plan_whole(tree())) == []
+    assert list(plan_whole(())) == []
 
 
 def test_what_nodes_keep_as_their_own_shares_no_item() -> None:
     old = tree(*(entry(f"f{number}", (number, 100)) for number in range(1, 5)))
     new = tree(*(entry(f"f{number}", (number + 50, 100)) for number in range(1, 5)))
-    assert len(list(plan_items(old, new, lambda path: True))) == 1
-    assert len(list(plan_items(old, new, lambda path: path != b"f2"))) == 3
+    assert len(items(old, new, lambda path: True)) == 1
+    assert len(items(old, new, lambda path: path != b"f2")) == 3
 
 
 def test_the_smallest_way_is_taken() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -55,6 +55,19 @@ class Rows:
         except (msgspec.MsgspecError, RecursionError, OverflowError) as error:
             raise Corrupt(f"manifest is malformed: {error}") from error
 
+    def go_through(self, note: Callable[[int, Entry], None]) -> None:
+        """Decode one entry after the other, and note each once it is found to be well-formed. Raises Corrupt."""
+
+        def proved() -> Iterator[Entry]:
+            for number, row in enumerate(self.rows):
+                entry = self[number]
+                if _encoder.encode(entry) != bytes(row):
+                    raise Corrupt("manifest is not in its canonical form")
+                yield entry
+                note(number, entry)
+
+        wellformed.check_entries(proved())
+
     def get(self, path: bytes) -> Entry | None:
         """The entry of a path. The rows must be in order."""
         number = bisect_left(range(len(self.rows)), path, key=lambda at: self[at].path)
@@ -103,7 +116,7 @@ def row_changes(before: Rows, after: Rows) -> RowChanges | None:
     None where more has changed than can be told so, or what has changed is not well-formed: decoding tells then.
     """
     try:
-        places = _differing(before, after)
+        places = differing(before, after, most=CHANGES_MAX)
         if places is None:
             return None
         old_at, new_at = places
@@ -117,8 +130,8 @@ def row_changes(before: Rows, after: Rows) -> RowChanges | None:
     return RowChanges(before, after, old, new)
 
 
-def _differing(before: Rows, after: Rows) -> tuple[list[int], list[int]] | None:
-    """The numbers of the rows each has alone, the others being in the same order; None if these are too many.
+def differing(before: Rows, after: Rows, *, most: int) -> tuple[list[int], list[int]] | None:
+    """The numbers of the rows each has alone, the others being in the same order; None if these are more than `most`.
 
     Both are gone through at once, by their paths where rows differ.
     """
@@ -137,11 +150,26 @@ def _differing(before: Rows, after: Rows) -> tuple[list[int], list[int]] | None:
         if there <= here:
             new_at.append(to)
             to += 1
-        if len(old_at) + len(new_at) > CHANGES_MAX:
+        if len(old_at) + len(new_at) > most:
             return None
-    if len(old_at) + len(new_at) + len(old) - at + len(new) - to > CHANGES_MAX:
+    if len(old_at) + len(new_at) + len(old) - at + len(new) - to > most:
         return None
     return [*old_at, *range(at, len(old))], [*new_at, *range(to, len(new))]
+
+
+def novel_rows(before: Rows, after: Rows) -> tuple[Novel, ...]:
+    """The chunks the newer manifest has and the older has not, in order of first appearance. Raises Corrupt."""
+    places = differing(before, after, most=len(before) + len(after))
+    assert places is not None
+    novel: dict[bytes, int] = {}
+    for number in places[1]:
+        for digest, size in after[number].each_chunk():
+            novel.setdefault(digest, size)
+    novel.pop(HOLE, None)
+    for number in range(len(before)) if novel else ():
+        for digest, _ in before[number].each_chunk():
+            novel.pop(digest, None)
+    return tuple(map(Novel._make, novel.items()))
 
 
 def _are_in_order(rows: Rows, numbers: list[int]) -> bool:
