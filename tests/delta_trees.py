@@ -14,7 +14,7 @@ from sis.image.delta_plan import Work, plan_items
 from sis.image.documents import codec
 from sis.image.documents.rows import Rows
 from sis.image.documents.tables import novel_chunks
-from sis.image.kept import KeptStore
+from sis.image.kept.store import KeptStore
 from sis.image.model import Manifest
 from sis.image.reference import parse, resolve
 from sis.image.store import DocumentStore

@@ -120,7 +120,7 @@ def _prepared(
 
     state = state_of(root, state)
     with engine.begin(root, state, full=full, changing=changing) as begun:
-        from sis.image.kept import KeptStore
+        from sis.image.kept.store import KeptStore
         from sis.image.reference import parse, resolve
         from sis.image.store import open_store
         from sis.sync.desired import desired_tree

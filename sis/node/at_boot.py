@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from sis.image.kept import KeptStore
+from sis.image.kept.store import KeptStore
 from sis.image.policy import Policy
 from sis.image.store import LocalStore
 from sis.node import reports

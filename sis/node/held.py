@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urljoin
 
 from sis.errors import Corrupt
-from sis.image.kept import KeptStore
+from sis.image.kept.store import KeptStore
 from sis.image.model import Version
 from sis.image.policy import Policy
 from sis.image.store import Store, open_store

@@ -1,8 +1,8 @@
 """From one version to the next by what differs alone: the same comparison and plan, of the paths that change.
 
-It is for a tree that still is what the last run left, where the version wanted is a step (`sis.image.step`) away that
-changes single paths, all of them the image's. Anything out of the ordinary is for the long way round (`mend`), which
-comes to the same.
+It is for a tree that still is what the last run left, where the version wanted is a step (`sis.image.kept.step`) away
+that changes single paths, all of them the image's. Anything out of the ordinary is for the long way round (`mend`),
+which comes to the same.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from types import MappingProxyType
 
 import msgspec
 
+from sis.image.kept.step import Step
 from sis.image.model import HOLE, Entry, Kind
-from sis.image.step import Step
 from sis.sync.desired import DesiredTree, Laid
 from sis.sync.planning.compare import Comparison, compare, kernel_of
 from sis.sync.remember import Amended, Survey

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sis.image.kept import KeptStore
+from sis.image.kept.store import KeptStore
 from sis.sync.staging.source import documents_of
 from tests.crash.test_sync_kill import must_be_old_or_new, states
 from tests.delta_trees import DeltaBench, make_versions

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sis.image import delta_make
-from sis.image.kept import KeptStore
+from sis.image.kept.store import KeptStore
 from sis.image.reference import parse, resolve
 from sis.image.store import LocalStore
 from sis.sync import engine, mend

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from sis.cli.node_main import main
 from sis.errors import Refused
 from sis.image import commit, refs
-from sis.image.kept import KeptStore
+from sis.image.kept.store import KeptStore
 from sis.image.sign import Signer
 from sis.image.store import LocalStore
 

@@ -12,7 +12,7 @@ from sis.image import delta_make
 from sis.image.commit import commit
 from sis.image.delta import HEADER, NOTHING, name_of
 from sis.image.delta_make import Made
-from sis.image.kept import KeptStore
+from sis.image.kept.store import KeptStore
 from sis.image.verify import verify
 from sis.sync.staging.source import documents_of
 from tests.delta_trees import DeltaBench, make_versions

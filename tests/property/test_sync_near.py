@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sis.errors import SisError
 from sis.image import delta_make
-from sis.image.kept import KeptStore
+from sis.image.kept.store import KeptStore
 from sis.image.policy import Policy
 from sis.image.reference import parse, resolve
 from sis.image.store import LocalStore

@@ -14,7 +14,7 @@ from sis.image.commit import commit
 from sis.image.delta import NOTHING
 from sis.image.delta_plan import WHOLE_BYTES_MAX, plan_whole
 from sis.image.documents.tables import novel_chunks
-from sis.image.kept import KeptStore
+from sis.image.kept.store import KeptStore
 from sis.image.model import Chunk, Entry, Kind, Manifest, Ref, pack_chunks
 from sis.image.pairs import Pairing
 from sis.image.prune import apply, plan

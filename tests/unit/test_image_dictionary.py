@@ -11,7 +11,7 @@ import pytest
 from sis.image import delta_make, delta_read
 from sis.image.commit import commit
 from sis.image.documents.tables import chunk_locations
-from sis.image.kept import KeptStore
+from sis.image.kept.store import KeptStore
 from sis.image.packs import decode
 from sis.image.store import LocalStore
 from sis.image.tree import dictionary

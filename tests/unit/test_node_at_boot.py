@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sis.image import commit
-from sis.image.kept import KeptStore
+from sis.image.kept.store import KeptStore
 from sis.image.policy import Policy
 from sis.image.store import LocalStore
 from sis.node import at_boot

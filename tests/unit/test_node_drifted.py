@@ -12,7 +12,7 @@ import pytest
 from sis import sealed
 from sis.errors import Refused
 from sis.image import commit
-from sis.image.kept import KeptStore
+from sis.image.kept.store import KeptStore
 from sis.image.policy import Policy
 from sis.image.store import LocalStore
 from sis.node import drifted, reports

@@ -8,14 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from sis.image.kept import KeptStore
+from sis.image.kept.store import KeptStore
 from sis.image.model import ChunkTable, Manifest, Version
 from sis.image.store import Store
 
 if TYPE_CHECKING:
     from sis.image.delta_read import Delta
     from sis.image.documents.tables import Location
-    from sis.image.step import Step
+    from sis.image.kept.step import Step
 
 
 class Content(NamedTuple):
