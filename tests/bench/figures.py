@@ -19,6 +19,8 @@ WORKS = {
     "drifted": "v1 becomes v2, some files of the node have drifted",
     "nochange": "v2 is v2 already",
     "verify": "v2 is v2 already, and every byte is read to be sure",
+    "nochange-uncached": "v2 is v2 already, and nothing of the node is in memory",
+    "verify-uncached": "the same, and every byte is read",
     "edits": "v2 becomes v3: five edited files",
     "together": "v1 becomes v2 on several nodes at once",
     "commit": "on the head: v2 is taken in, v1 is there",
@@ -30,6 +32,11 @@ WORKS = {
 
 GIGABIT = {"cold-gigabit": "cold", "upgrade-gigabit": "upgrade"}
 """Works that are another one over a slower wire."""
+
+UNCACHED = {"nochange-uncached": "nochange", "verify-uncached": "verify"}
+"""Works that are another one on a node that has to read its disk."""
+
+BASES = GIGABIT | UNCACHED
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     disk_write: float
     disk_write_flushed: float
+    disk_read: float = 0.0
     wire: float
     blake3: float
     walk_s: float

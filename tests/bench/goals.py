@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from tests.bench.figures import GIGABIT, Figure, Run
+from tests.bench.figures import BASES, GIGABIT, Figure, Run
 from tests.bench.wire import GIGABIT_BYTES
 
 Measure = Literal["wire", "wall", "wall until on disk", "head CPU", "memory"]
@@ -47,13 +47,15 @@ class Verdict:
     met: bool | None
 
 
-_NODE_WORKS = ("cold", "nochange", "verify", "edits", "upgrade", "drifted", "packed", "together", *GIGABIT)
+_NODE_WORKS = ("cold", "nochange", "verify", "edits", "upgrade", "drifted", "packed", "together", *BASES)
 
 GOALS = (
     Goal(("nochange",), "wire", 5_000),
     Goal(("nochange",), "wall", 0.30, ("rsync",)),
     Goal(("nochange",), "head CPU", 0.01, ("rsync",)),
     Goal(("verify",), "wall", 0.50, ("rsync-c",)),
+    Goal(("nochange-uncached",), "wall", 0.30, ("rsync",)),
+    Goal(("verify-uncached",), "wall", 0.50, ("rsync-c",)),
     Goal(("edits",), "wire", 5_000),
     Goal(("edits",), "wall", 0.35, ("rsync",)),
     Goal(("upgrade",), "wire", 0.33, ("rsync-z",)),
@@ -104,17 +106,20 @@ def _verdict(run: Run, method: str, goal: Goal) -> Verdict:
 def limit_s(run: Run, figure: Figure) -> tuple[float, str] | None:
     """The least time the work could take on this machine, and by what; None for work on the head.
 
-    The slowest of: writing what is new into the page cache, sending what was sent, hashing what must be read, one walk.
+    The slowest of: writing what is new into the page cache, reading what is not in it, sending what was sent, hashing
+    what must be read, one walk.
     """
     new = {"cold": run.tree.content_bytes, "upgrade": run.tree.changed_bytes, "packed": run.tree.changed_bytes}
     new |= {"drifted": run.tree.changed_bytes, "together": run.tree.changed_bytes * figure.nodes}
     if figure.work not in _NODE_WORKS:
         return None
-    work = GIGABIT.get(figure.work, figure.work)
+    work = BASES.get(figure.work, figure.work)
     hashed = run.tree.content_bytes if work == "verify" else new.get(work, 0)
+    is_read = figure.work == "verify-uncached" and run.limits.disk_read > 0
     return max(
         (new.get(work, 0) / run.limits.disk_write, "disk"),
-        (figure.down_bytes / (GIGABIT_BYTES if work != figure.work else run.limits.wire), "wire"),
+        (hashed / run.limits.disk_read if is_read else 0.0, "disk"),
+        (figure.down_bytes / (GIGABIT_BYTES if figure.work in GIGABIT else run.limits.wire), "wire"),
         (hashed / run.limits.blake3, "hash"),
         (run.limits.walk_s * figure.nodes if work != "cold" else 0.0, "walk"),
     )

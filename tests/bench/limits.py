@@ -19,7 +19,7 @@ _PIECE = 4 << 20
 
 def measure(wire: Wire, folder: Path, tree: Path, count: int) -> Limits:
     """Write, send and hash `count` bytes, and walk `tree`."""
-    written, flushed = _disk(folder / "probe", count)
+    written, flushed, read = _disk(folder / "probe", count)
     data = bytes(_PIECE)
     hashed = _fastest(lambda: blake3(data).digest()) / _PIECE
     process.run(["find", str(tree), "-size", "+99999999G"])
@@ -27,6 +27,7 @@ def measure(wire: Wire, folder: Path, tree: Path, count: int) -> Limits:
     return Limits(
         disk_write=written,
         disk_write_flushed=flushed,
+        disk_read=read,
         wire=max(wire.speed(count) for _ in range(2)),
         blake3=1 / hashed,
         walk_s=walk_s,
@@ -67,9 +68,9 @@ def _revision() -> str:
     return f"{revision or 'unknown'}{' with changes' if changed else ''}"
 
 
-def _disk(path: Path, count: int) -> tuple[float, float]:
-    """Bytes a second: into the page cache, and until all are on the disk."""
-    piece = os.urandom(_PIECE)
+def _disk(path: Path, count: int) -> tuple[float, float, float]:
+    """Bytes a second: into the page cache, until all are on the disk, and from there."""
+    piece, buffer = os.urandom(_PIECE), bytearray(_PIECE)
     os.sync()
     started = time.perf_counter()
     try:
@@ -80,9 +81,15 @@ def _disk(path: Path, count: int) -> tuple[float, float]:
             written = time.perf_counter() - started
             os.fsync(file.fileno())
             flushed = time.perf_counter() - started
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        started = time.perf_counter()
+        with path.open("rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+        read = time.perf_counter() - started
     finally:
         path.unlink(missing_ok=True)
-    return count / written, count / flushed
+    return count / written, count / flushed, count / read
 
 
 def _fastest(work: Callable[[], object], times: int = 20) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sis.errors import UsageFault
+from tests.bench.figures import BASES
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ SMALL = Size(
     together=4,
     probe_bytes=100_000_000,
     repeats=1,
-    left_out=("newcomers", "cold-gigabit", "upgrade-gigabit"),
+    left_out=("newcomers", *BASES),
 )
 
 FULL = Size(

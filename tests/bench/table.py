@@ -25,8 +25,8 @@ def page(run: Run) -> str:
     limits = run.limits
     machine_limits = (
         f"At best this machine writes {size(limits.disk_write)}/s ({size(limits.disk_write_flushed)}/s until it is on"
-        f" the disk), sends {size(limits.wire)}/s over this wire, hashes {size(limits.blake3)}/s on one core, and walks"
-        f" v2 in {seconds(limits.walk_s)} s."
+        f" the disk), reads {size(limits.disk_read)}/s from it, sends {size(limits.wire)}/s over this wire, hashes"
+        f" {size(limits.blake3)}/s on one core, and walks v2 in {seconds(limits.walk_s)} s."
     )
     return "\n\n".join(
         (

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -86,14 +86,17 @@ class Wire:
             for end in ends:
                 process.run(["tc", "-n", end, "qdisc", "delete", "dev", _INTERFACE, "root"], check=False)
 
-    def measure(self, *commands: process.Argv, on: str = "node") -> Measured:
-        """What these commands, one after the other, take on the `node` or on the `head`."""
-        return self.measure_together([commands], on=on)
+    def measure(self, *commands: process.Argv, on: str = "node", before: Callable[[], None] = lambda: None) -> Measured:
+        """What these commands, one after the other, take on the `node` or on the `head`; `before` is done before."""
+        return self.measure_together([commands], on=on, before=before)
 
-    def measure_together(self, chains: Sequence[Sequence[process.Argv]], *, on: str = "node") -> Measured:
+    def measure_together(
+        self, chains: Sequence[Sequence[process.Argv]], *, on: str = "node", before: Callable[[], None] = lambda: None
+    ) -> Measured:
         """The same for chains of commands that run at the same time. Data not yet on disk is written out before."""
         namespace = self.node if on == "node" else self.head
         os.sync()
+        before()
         _wait_for_a_quiet_disk()
         self._ended = False
         peak = counters.Peak()
@@ -103,7 +106,7 @@ class Wire:
             running = [pool.submit(self._chain, namespace, at, chain, gate) for at, chain in enumerate(chains)]
             try:
                 _wait_until_ready(account, count, running)
-                before, head_cpu, node_cpu = self._read()
+                sent, head_cpu, node_cpu = self._read()
                 busy = counters.busy_s()
                 started = time.perf_counter()
                 gate.open(len(chains))
@@ -120,8 +123,8 @@ class Wire:
         return Measured(
             wall_s=wall_s,
             on_disk_s=on_disk_s,
-            down_bytes=after.received - before.received,
-            up_bytes=after.sent - before.sent,
+            down_bytes=after.received - sent.received,
+            up_bytes=after.sent - sent.sent,
             head_cpu_s=head_cpu,
             node_cpu_s=node_cpu,
             rss_bytes=peak.bytes,

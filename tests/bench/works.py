@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 from typing import NamedTuple
 
 from sis.errors import SisError
 from sis.system import process
-from tests.bench import trees
-from tests.bench.figures import GIGABIT, Figure, Measured, figure
+from tests.bench import disk, trees
+from tests.bench.figures import BASES, GIGABIT, UNCACHED, Figure, Measured, figure
 from tests.bench.methods.method import Method, Node
 from tests.bench.wire import GIGABIT_BYTES
 
 _QUICK_REPEATS = 3
-"""Times that `nochange` and `verify` run, which leave the node as it is; the median of each column counts."""
+"""Times that works run which leave the node as it is; the median of each column counts."""
 
-_ENOUGH_S = {"nochange": 5.0, "verify": 5.0, "edits": 10.0, "cold": 20.0, "upgrade": 20.0} | dict.fromkeys(
-    GIGABIT, 12.0
-)
+_LASTING = ("nochange", "verify", *UNCACHED)
+"""Works that leave the node as it is."""
+
+_ENOUGH_S = {"edits": 10.0, "cold": 20.0, "upgrade": 20.0} | dict.fromkeys(_LASTING, 5.0) | dict.fromkeys(GIGABIT, 12.0)
 """The works that are repeated, and the seconds in all after which a method has run often enough."""
 
 _ORDER = (
-    *("commit", "recommit", "publish", "newcomers", "cold-gigabit", "cold", "nochange", "verify", "edits"),
+    *("commit", "recommit", "publish", "newcomers", "cold-gigabit", "cold", "nochange", "verify"),
+    *("nochange-uncached", "verify-uncached", "edits"),
     *("upgrade", "upgrade-gigabit", "drifted", "packed", "together"),
 )
 """What begins from where the work before left its node comes after it."""
@@ -53,9 +56,7 @@ def schedule(methods: Sequence[Method], done: Done, *, packed: bool, left_out: S
         for work in _ORDER:
             if work in left_out or (work == "packed" and not packed):
                 continue
-            if chosen := tuple(
-                it for it in turn if GIGABIT.get(work, work) in it.works and (work, it.name) not in done
-            ):
+            if chosen := tuple(it for it in turn if BASES.get(work, work) in it.works and (work, it.name) not in done):
                 yield Step(work, chosen)
 
 
@@ -82,7 +83,7 @@ def _in_turn(work: str, courses: Sequence[_Course]) -> Iterator[Figure]:
             yield course.figure_of(work)
         return
     runs: dict[str, list[Figure]] = {course.name: [] for course in courses}
-    for _ in range(_QUICK_REPEATS if work in ("nochange", "verify") else courses[0].repeats):
+    for _ in range(_QUICK_REPEATS if work in _LASTING else courses[0].repeats):
         for course in courses:
             known = runs[course.name]
             if not known or not (known[0].is_wrong or sum(it.wall_s for it in known) > _ENOUGH_S[work]):
@@ -136,7 +137,7 @@ class _Course:
 
     def leave_if_done(self, work: str) -> None:
         """A node that no later work begins from takes no more room."""
-        if work in ("verify", "cold", "nochange"):
+        if work == "cold" or work in _LASTING:
             return
         self._version = ""
         self.node.remove()
@@ -153,14 +154,14 @@ class _Course:
             self._method.published(version)
 
     def _on_node(self, work: str) -> Figure:
-        match GIGABIT.get(work, work):
+        match BASES.get(work, work):
             case "cold":
                 self.node.remove()
                 self._method.begin(self.node)
                 return self._bring(work, "v2")
             case "nochange" | "verify":
                 self._be_at("v2")
-                return self._bring(work, "v2", full=work == "verify")
+                return self._bring(work, "v2", full=BASES.get(work, work) == "verify")
             case "edits":
                 self._be_at("v2")
                 return self._bring(work, "v3")
@@ -191,7 +192,9 @@ class _Course:
 
     def _bring(self, work: str, version: str, *, full: bool = False) -> Figure:
         """Make the node equal to a version, and have rsync judge."""
-        measured = self._wire.measure(*self._method.commands(self.node, version, full=full))
+        forget = functools.partial(disk.forget, self._method.scene.trees.path(version))
+        before = forget if work in UNCACHED else lambda: None
+        measured = self._wire.measure(*self._method.commands(self.node, version, full=full), before=before)
         self._version, differences = "", None
         if not measured.fault:
             self._method.settle(self.node)
