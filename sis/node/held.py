@@ -55,14 +55,28 @@ class Held:
         """Let go of connections."""
         self.source.store.close()
 
-    def check(self, root: Path, state: Path, *, full: bool = False) -> Outcome:
+    def check(self, root: Path, state: Path, *, full: bool = False, begun: engine.Begun | None = None) -> Outcome:
         """What differs below `root`; nothing is changed."""
         return engine.check(
-            root, self.want, policy=self.policy, source=self.source, state=state, mounts=self.mounts, full=full
+            root,
+            self.want,
+            policy=self.policy,
+            source=self.source,
+            state=state,
+            mounts=self.mounts,
+            full=full,
+            begun=begun,
         )
 
     def sync(
-        self, root: Path, state: Path, *, full: bool = False, dry_run: bool = False, observe: Observer | None = None
+        self,
+        root: Path,
+        state: Path,
+        *,
+        full: bool = False,
+        dry_run: bool = False,
+        observe: Observer | None = None,
+        begun: engine.Begun | None = None,
     ) -> Outcome:
         """Make the tree below `root` equal to this."""
         return engine.sync(
@@ -75,9 +89,12 @@ class Held:
             full=full,
             dry_run=dry_run,
             observe=observe,
+            begun=begun,
         )
 
-    def stage(self, root: Path, state: Path, *, observe: Observer | None = None) -> Outcome:
+    def stage(
+        self, root: Path, state: Path, *, observe: Observer | None = None, begun: engine.Begun | None = None
+    ) -> Outcome:
         """Make everything ready beside the tree below `root` that a `sync` would put in place."""
         return engine.sync(
             root,
@@ -88,6 +105,7 @@ class Held:
             mounts=self.mounts,
             observe=observe,
             only_stage=True,
+            begun=begun,
         )
 
 

@@ -82,6 +82,7 @@ def introduce(story: Story) -> None:
                 facts=msgspec.to_builtins(facts),
             )
         )
+    story.teller.begin()
 
 
 def read_desired(story: Story) -> Held:
@@ -136,7 +137,7 @@ def finish(story: Story) -> None:
 def pull(story: Story, held: Held) -> Outcome:
     with story.teller.stage("pulling") as progress:
         outcome = held.sync(story.target, story.target / STATE, observe=progress.moved)
-        progress.bytes_moved = outcome.totals.bytes_fetched
+        progress.came_to(outcome)
         progress.summary = f"{outcome.totals.entries} entries, {outcome.totals.bytes_fetched / 1e6:.1f} MB fetched"
         return outcome
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import queue
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -13,6 +11,9 @@ from datetime import UTC, datetime
 
 from sis.errors import SisError
 from sis.node.connection import HeadConnection
+from sis.node.sender import Sender
+from sis.sync.model import Outcome
+from sis.system.amounts import human_bytes
 from sis.wire import Event, Stage
 
 _FLUSH_S = 1.0
@@ -26,16 +27,24 @@ def now() -> str:
 class Teller:
     """Tells each stage's start, progress and outcome.
 
-    Events go to the head from a thread of their own, in order; while the head is away they wait, and the story
-    goes on. `close` waits a little for what is left.
+    From `begin` on events go to the head from a process of their own, in order; while the head is away they wait, and
+    the story goes on. A thread would do, but no process with threads can be forked (`sis.sync.forked`), and the engine
+    works with as many as there are cores. `close` waits a little for what is left.
     """
 
     def __init__(self, head: HeadConnection | None) -> None:
         self._head = head
-        self._waiting: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._send_all, name="events", daemon=True)
-        self._thread.start()
+        self._early: list[Event] = []
+        self._sender: Sender | None = None
         self.log_lines: list[str] = []
+
+    def begin(self) -> None:
+        """The head has answered: send what there is to tell, and from here on all that comes."""
+        if self._head is not None and self._head.welcome and self._sender is None:
+            self._sender = Sender(self._head)
+            for event in self._early:
+                self._sender.send(event)
+            self._early.clear()
 
     @contextlib.contextmanager
     def stage(self, name: Stage, message: str = "") -> Iterator[StageProgress]:
@@ -72,32 +81,18 @@ class Teller:
         self._tell(Event(time=now(), stage=stage, outcome="note", message=message, bytes=bytes_moved))
 
     def close(self, wait_s: float = 10.0) -> None:
-        self._waiting.put(None)
-        self._thread.join(wait_s)
+        self.begin()
+        if self._sender is not None:
+            self._sender.close(wait_s)
 
     def _tell(self, event: Event) -> None:
         line = f"sis: {event.stage}: {event.outcome}" + (f": {event.message}" if event.message else "")
         self.log_lines.append(f"{event.time} {line}")
         print(line, file=sys.stderr, flush=True)
-        self._waiting.put(event)
-
-    def _send_all(self) -> None:
-        ended = False
-        while not ended:
-            first = self._waiting.get()
-            if first is None:
-                return
-            batch = [first]
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    event = self._waiting.get_nowait()
-                    if event is None:
-                        ended = True
-                        break
-                    batch.append(event)
-            if self._head is not None and self._head.welcome:
-                with contextlib.suppress(SisError):
-                    self._head.send_events(batch, patience_s=300.0)
+        if self._sender is None:
+            self._early.append(event)
+        else:
+            self._sender.send(event)
 
 
 class StageProgress:
@@ -112,6 +107,18 @@ class StageProgress:
 
     def say(self, message: str) -> None:
         self._teller.note(self._stage, message, self.bytes_moved)
+
+    def came_to(self, outcome: Outcome) -> None:
+        """End as an outcome says: what changed and where its bytes came from; what did not go as usual is said."""
+        for notice in outcome.notices:
+            self.say(notice)
+        totals = outcome.totals
+        self.bytes_moved = totals.bytes_fetched
+        by_delta = f" ({human_bytes(totals.bytes_delta)} of it as a delta)" if totals.bytes_delta else ""
+        self.summary = (
+            f"{len(outcome.changes)} changes, {human_bytes(totals.bytes_fetched)} fetched{by_delta},"
+            f" {human_bytes(totals.bytes_local)} from this machine"
+        )
 
     def moved(self, done_bytes: int, total_bytes: int) -> None:
         """Progress of a transfer, told at most once a few seconds."""

@@ -18,11 +18,15 @@ from sis.node.facts import tell_facts
 from sis.node.held import Held, held_to
 from sis.node.progress import Teller, log_of, now, reason_of
 from sis.node.triggers import triggers
+from sis.sync import engine
 from sis.sync.model import Outcome
 from sis.wire import Desired, FileDiff, HealthChecks, HealthResult, Report
 
 STATE = Path("/var/lib/sis-node")
 Kind = Literal["sync", "check", "stage"]
+
+_WALK_LASTS_S = 60.0
+"""When the head has kept us waiting for longer, what a walk found before is too old."""
 
 
 def resync(
@@ -35,7 +39,7 @@ def resync(
     root: Path = Path("/"),
 ) -> Report:
     """Make this node equal to what its head wants (`sync`), fetch it for the next boot (`stage`), or only say what
-    differs (`check`); report either way.
+    differs (`check`); report either way. While the head is asked, a second process already walks the tree.
 
     An `unasked` sync, the timer's, only checks outside the node's maintenance windows. Raises the fault that stopped
     it, after the head was told.
@@ -44,7 +48,9 @@ def resync(
     teller = Teller(head)
     started, clock = now(), time.monotonic()
     held: Held | None = None
+    ahead = contextlib.ExitStack()
     try:
+        begun = ahead.enter_context(engine.begin(root, STATE, full=full, changing=kind != "check"))
         if root == Path("/"):
             tell_facts(head, STATE)
         with teller.stage("desired") as progress:
@@ -54,8 +60,12 @@ def resync(
             if unasked and (why := _is_to_wait(desired)):
                 kind = "check"
                 progress.summary += f", which {why}: only checked"
+        teller.begin()
         _tell_of_boot(head, desired, teller)
-        outcome = _carry_out(kind, root, held, full, teller)
+        with ahead:
+            if time.monotonic() - clock > _WALK_LASTS_S:
+                begun = begun.without_walk()
+            outcome = _carry_out(kind, root, held, full, begun, teller)
         found = () if kind == "stage" else _health(desired, teller)
         due = reboot_due(STATE, held, outcome) if root == Path("/") and kind != "stage" else []
         report = reports.of_outcome(
@@ -86,37 +96,36 @@ def resync(
             head.send_report(failure, patience_s=30)
         raise
     finally:
+        ahead.close()
         if held is not None:
             held.close()
         teller.close()
 
 
-def _carry_out(kind: Kind, root: Path, held: Held, full: bool, teller: Teller) -> Outcome:
+def _carry_out(kind: Kind, root: Path, held: Held, full: bool, begun: engine.Begun, teller: Teller) -> Outcome:
     match kind:
         case "check":
-            return held.check(root, STATE, full=full)
+            return held.check(root, STATE, full=full, begun=begun)
         case "stage":
-            return _stage(root, held, teller)
+            return _stage(root, held, begun, teller)
         case "sync":
-            return _make_equal(root, held, full, teller)
+            return _make_equal(root, held, full, begun, teller)
 
 
-def _make_equal(root: Path, held: Held, full: bool, teller: Teller) -> Outcome:
+def _make_equal(root: Path, held: Held, full: bool, begun: engine.Begun, teller: Teller) -> Outcome:
     with teller.stage("apply") as progress:
-        outcome = held.sync(root, STATE, full=full, observe=progress.moved)
-        progress.bytes_moved = outcome.totals.bytes_fetched
-        progress.summary = f"{len(outcome.changes)} changes, {outcome.totals.bytes_fetched} bytes fetched"
+        outcome = held.sync(root, STATE, full=full, observe=progress.moved, begun=begun)
+        progress.came_to(outcome)
     at_boot.forget(STATE)
     with teller.stage("triggers") as progress:
         progress.summary = ", ".join(triggers(root, held, outcome))
     return outcome
 
 
-def _stage(root: Path, held: Held, teller: Teller) -> Outcome:
+def _stage(root: Path, held: Held, begun: engine.Begun, teller: Teller) -> Outcome:
     with teller.stage("fetch") as progress:
-        outcome = held.stage(root, STATE, observe=progress.moved)
-        progress.bytes_moved = outcome.totals.bytes_fetched
-        progress.summary = f"{len(outcome.changes)} changes staged, {outcome.totals.bytes_fetched} bytes fetched"
+        outcome = held.stage(root, STATE, observe=progress.moved, begun=begun)
+        progress.came_to(outcome)
     if not outcome.in_sync:
         at_boot.keep(STATE, held.desired)
     return outcome

@@ -7,7 +7,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,6 +116,10 @@ class Begun:
     remembered: index.Index | None
     walk: still.Walk | None
     changing: bool
+
+    def without_walk(self) -> Begun:
+        """The same, to be walked anew."""
+        return replace(self, walk=None)
 
 
 @contextlib.contextmanager
