@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_STATE = Path("/var/lib/sis-node")
 _PROGRESS_EVERY_S = 0.2
+_LINES_AT_ONCE = 4096
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -194,8 +195,8 @@ def _show(outcome: Outcome, output: str, seconds: float, verb: str) -> None:
 
         click.echo(msgspec.json.format(msgspec.json.encode(outcome), indent=2).decode())
         return
-    if outcome.changes:
-        click.echo("\n".join(map(_line, outcome.changes)))
+    for start in range(0, len(outcome.changes), _LINES_AT_ONCE):
+        click.echo("\n".join(map(_line, outcome.changes[start : start + _LINES_AT_ONCE])))
     for notice in outcome.notices:
         click.echo(f"note: {notice}", err=True)
     click.echo(_summary(outcome.totals, len(outcome.changes), outcome.in_sync, verb, seconds))

@@ -19,7 +19,7 @@ from sis.image.packs import PACK_BYTES_TARGET, PackRow, PackWriter
 from sis.image.store import LocalStore
 from sis.image.tree import dictionary
 from sis.image.tree.content import Progress
-from sis.image.tree.found import IDENTITY, ScanCache, share_values
+from sis.image.tree.found import IDENTITY, ScanCache
 from sis.image.tree.scan import Scan, scan
 
 
@@ -199,7 +199,6 @@ def _read_cache(store: LocalStore, image: str) -> ScanCache | None:
         if kept.format == FORMAT:
             entries = store.manifest(kept.manifest).entries
             if len(kept.identities) == len(entries) * IDENTITY.size:
-                share_values(entries)
                 return ScanCache(entries, kept.identities)
     return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -49,7 +49,7 @@ def look(
     remember_what_was_verified(task.want, task.survey)
     if source is not None and task.survey.comparison.in_sync:
         source.settle(given.state)
-    return _told(plan, task, source, _expected(plan, task))
+    return _told(plan, task.survey, _expected(plan, task), _notices(plan, task, source))
 
 
 def make_equal(
@@ -78,25 +78,31 @@ def make_equal(
             stage.discard()
             remember_what_was_verified(want, survey)
             source.settle(given.state)
-            return _told(plan, task, source, _expected(plan, task))
+            return _told(plan, survey, _expected(plan, task), _notices(plan, task, source))
         fetched = make_ready(stage, plan, want, source, task.by_delta)
-        totals = _final_totals(plan, task, stage, fetched)
-        told = _told(plan, task, source, totals)
+        totals, notices = _final_totals(plan, task, stage, fetched), _notices(plan, task, source)
         if only_stage:
             source.keep_documents()
-            return told
+            return _told(plan, survey, totals, notices)
         plan = plan.only_steps()
         source.forget_chunks()
         index.intend(given.state, (want.entries[path] for path in survey.comparison.node_paths))
         remembering = Remembering(want, survey)
         with explained("putting the new files in place"):
-            applied = apply(tree, plan, stage, survey.observed, remembering.begin(stage.made))
+            applied = apply(tree, plan, stage, survey.observed, _meanwhile(plan, remembering, stage))
         source.keep_documents()
         index.wait_until_settled(applied.at)
         with explained("looking at what was placed"):
             changed_meanwhile = remembering.finish(tree, applied)
     source.settle(given.state)
-    return _done(told, survey, (*changed_meanwhile, *applied.not_empty))
+    return _done(_told(plan, survey, totals, notices), survey, (*changed_meanwhile, *applied.not_empty))
+
+
+def _meanwhile(plan: Plan, remembering: Remembering, stage: Stage) -> Iterator[None]:
+    """What can be done, a part after the other, while the disk is waited for."""
+    yield from remembering.begin(stage.made)
+    _ = plan.changes
+    yield
 
 
 @dataclass(frozen=True)
@@ -154,7 +160,9 @@ def _plan(tree: Beneath, task: _Task, source: ChunkSource | None) -> Plan:
     comparison = survey.comparison
     making = files_to_make(comparison)
     needed = needed_by(making, want.blobs)
-    local = locate(tree, survey.observed, comparison, making, needed.digests) if source else _NOWHERE
+    local = locate(tree, survey.observed, comparison, making, needed.digests.keys()) if source else _NOWHERE
+    if source is not None:
+        source.expected = needed.digests
     stored_bytes = by_delta.cost if by_delta else source.stored_bytes if source else _unknown
     return make_plan(want.entries, survey.observed, comparison, survey.rules, making, needed, local, stored_bytes)
 
@@ -198,17 +206,20 @@ def _final_totals(plan: Plan, task: _Task, stage: Stage, fetched: int) -> Totals
     )
 
 
-def _told(plan: Plan, task: _Task, source: ChunkSource | None, totals: Totals) -> Outcome:
-    survey = task.survey
+def _notices(plan: Plan, task: _Task, source: ChunkSource | None) -> tuple[str, ...]:
     of_source = source.notices if source and plan.to_fetch else ()
     of_delta = task.by_delta.notices() if task.by_delta else ()
+    return (*task.survey.comparison.notices, *of_source, *of_delta)
+
+
+def _told(plan: Plan, survey: Survey, totals: Totals, notices: tuple[str, ...]) -> Outcome:
     return Outcome(
         changes=plan.changes,
         totals=totals,
         in_sync=survey.comparison.in_sync,
         boot_changed=plan.boot_changed,
         reboot_needed=survey.given.live and plan.reboot_worthy,
-        notices=(*survey.comparison.notices, *of_source, *of_delta),
+        notices=notices,
     )
 
 

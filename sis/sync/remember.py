@@ -82,8 +82,8 @@ class Remembering:
         entries = want.entries
         self._rows = _verified_rows(want, survey)
         yield
-        self._made = {path: row for path, row in made.items() if _is_as_desired(row, entries[path], mtime=True)}
-        self._odd = sorted(made.keys() - self._made.keys())
+        self._made = made
+        self._odd = sorted(path for path, row in made.items() if not _is_as_desired(row, entries[path], mtime=True))
         if survey.amended is None:
             index.keep_entries(survey.given.state, want.digest, entries)
         yield
@@ -97,6 +97,8 @@ class Remembering:
         entries, found, now_ns = self._want.entries, survey.observed.found, time.time_ns()
         odd = [*self._odd, *applied.disturbed]
         rows.update((path, row) for path, row in self._made.items() if is_settled(row, now_ns))
+        for path in self._odd:
+            rows.pop(path, None)
         named_often = {path for paths in survey.observed.shared.values() for path in paths}
         named_often.update(path for path in (*placed, *self._made) if entries[path].link)
         entered = {change.path.rpartition(b"/")[0] or b"." for change in survey.comparison.to_do}
@@ -245,7 +247,9 @@ def _still(
             return None
         leave_aside(path, _is_directory(here.row))
     absent = []
-    for path in entries.keys() - rows.keys() - observed.found.keys():
+    for path in entries:
+        if path in rows or path in observed.found:
+            continue
         if path in comparison.owned:
             leave_aside(path, is_directory=False)
         elif rules.verb(path) != "ignore" and not observed.is_unreachable(path):

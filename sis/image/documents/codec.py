@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from sis.errors import Corrupt
 from sis.image.documents.wellformed import check_manifest, check_ref, check_table, check_version, refuse_newer
-from sis.image.model import ChunkTable, Manifest, Ref, Version
+from sis.image.model import ChunkTable, Entry, Manifest, Ref, Version
 
 _manifest_decoder = msgspec.msgpack.Decoder(Manifest)
 _table_decoder = msgspec.msgpack.Decoder(ChunkTable)
 _encoder = msgspec.msgpack.Encoder()
 _json = msgspec.json.Encoder(order="sorted")
 _T = TypeVar("_T")
+
+_MANY_ENTRIES = 1 << 16
+"""From which on it is worth the time that memory is saved."""
 
 
 def encode_manifest(manifest: Manifest, *, checked: bool = False) -> bytes:
@@ -33,7 +38,20 @@ def decode_manifest(data: bytes, *, checked: bool = False) -> Manifest:
     if not checked:
         check_manifest(manifest)
         _must_be_canonical(_encoder.encode(manifest), data, "manifest")
+    if len(manifest.entries) >= _MANY_ENTRIES:
+        _share_values(manifest.entries)
     return manifest
+
+
+def _share_values(entries: Iterable[Entry]) -> None:
+    """Let decoded entries have equal values in common: 100 bytes less for each."""
+    none = (0, 0)
+    modes: dict[int, int] = {}
+    for entry in entries:
+        # Frozen for whoever reads them; an equal value in place of another is nothing a reader can see.
+        force_setattr(entry, "mode", modes.setdefault(entry.mode, entry.mode))
+        if entry.rdev == none:
+            force_setattr(entry, "rdev", none)
 
 
 def array_header(count: int) -> bytes:

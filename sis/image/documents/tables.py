@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, NoReturn
 
 from sis.errors import Corrupt
@@ -12,6 +14,8 @@ from sis.image.names import show_path
 
 _NUMBER = struct.Struct("<I")
 _SIZE_OF_ROW = struct.Struct("<16xI")
+_ENTRIES = 4096
+"""Entries whose chunks are gone through at a time."""
 
 
 class Location(NamedTuple):
@@ -72,17 +76,32 @@ def novel_chunks(before: Manifest, after: Manifest) -> tuple[Novel, ...]:
     return tuple(map(Novel._make, novel.items()))
 
 
-def chunk_locations(manifest: Manifest, table: ChunkTable) -> ChunkLocations:
-    """Where each chunk of `manifest` lies, by digest. Raises Corrupt if the table is not this manifest's."""
-    runs = distinct_runs(manifest.entries)
-    numbers = {digest: number for number, digest in enumerate(dict.fromkeys([run[:DIGEST_BYTES] for run in runs]))}
-    sizes = [size for (size,) in _SIZE_OF_ROW.iter_unpack(table.rows)]
-    if len(sizes) < len(numbers):
+def chunk_locations(
+    manifest: Manifest, table: ChunkTable, digests: Mapping[bytes, bytes] = MappingProxyType({})
+) -> ChunkLocations:
+    """Where each chunk of `manifest` lies, by digest. Raises Corrupt if the table is not this manifest's.
+
+    `digests` are some that are in memory already, by themselves: no others take their places.
+    """
+    entries = manifest.entries
+    sizes = array("I", [size for (size,) in _SIZE_OF_ROW.iter_unpack(table.rows)])
+    rows = len(sizes)
+    numbers: dict[bytes, int] = {}
+    are_equal = True
+    for start in range(0, len(entries), _ENTRIES):
+        for digest, size in RUN.iter_unpack(b"".join([entry.chunks for entry in entries[start : start + _ENTRIES]])):
+            number = numbers.get(digest)
+            if number is None:
+                if digest == HOLE:
+                    continue
+                number = numbers[digests.get(digest, digest)] = len(numbers)
+            if number >= rows or sizes[number] != size:
+                are_equal = False
+    if rows < len(numbers):
         raise Corrupt("the chunk table ends before its manifest does")
-    if len(sizes) > len(numbers):
+    if rows > len(numbers):
         raise Corrupt("the chunk table has rows its manifest does not need")
-    lengths = [int.from_bytes(run[DIGEST_BYTES:], "little") for run in runs]
-    if lengths != sizes:
+    if not are_equal:
         _refuse_lengths(manifest, {digest: sizes[number] for digest, number in numbers.items()})
     return ChunkLocations(numbers, table.rows)
 

@@ -8,8 +8,6 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from sis.errors import SisError
 from sis.image.model import ANY_MTIME, Entry, Kind
 from sis.image.names import show_path
@@ -72,16 +70,6 @@ def entry_of(path: bytes, kind: Kind, status: os.stat_result, target: bytes, xat
         rdev=(os.major(status.st_rdev), os.minor(status.st_rdev)) if device else (0, 0),
         xattrs=xattrs,
     )
-
-
-def share_values(entries: Sequence[Entry]) -> None:
-    """Let decoded entries have equal values in common, as scanned ones do: 100 bytes less for each."""
-    none = (0, 0)
-    for entry in entries:
-        # Frozen for whoever reads them; an equal value in place of another is nothing a reader can see.
-        msgspec.structs.force_setattr(entry, "mode", _modes.setdefault(entry.mode, entry.mode))
-        if entry.rdev == none:
-            msgspec.structs.force_setattr(entry, "rdev", none)
 
 
 _modes: dict[int, int] = {}

@@ -44,7 +44,7 @@ def needed_by(making: Iterable[Difference], blobs: Iterable[bytes]) -> Needed:
     """The chunks of the files to be made; `blobs` are at hand."""
     joined = b"".join([difference.want.chunks for difference in making if difference.want is not None])
     digests = [joined[at : at + DIGEST_BYTES] for at in range(0, len(joined), RUN_BYTES)]
-    needed = set(digests)
+    needed = dict(zip(digests, digests, strict=True))
     repeated: set[bytes] = set()
     if len(digests) > len(needed):
         left = set(needed)
@@ -55,7 +55,9 @@ def needed_by(making: Iterable[Difference], blobs: Iterable[bytes]) -> Needed:
                 repeated.add(digest)
     has_holes = HOLE in needed
     without = {HOLE, *blobs}
-    return Needed(needed - without, frozenset(repeated - without), has_holes)
+    for digest in without:
+        needed.pop(digest, None)
+    return Needed(needed, frozenset(repeated - without), has_holes)
 
 
 def make_plan(
@@ -76,9 +78,9 @@ def make_plan(
     entries = [difference.want for difference in making if difference.want is not None]
     work = sums.work(observed, comparison, entries, has_holes=needed.has_holes)
     counts = sums.counts(len(want), comparison)
-    to_fetch = needed.digests - local.anywhere.keys() if local.anywhere else needed.digests
+    to_fetch = needed.digests.keys() - local.anywhere.keys() if local.anywhere else needed.digests.keys()
     to_do = comparison.to_do
-    files = NewFiles(entries, lambda entry: _new_file(entry, local, tree_of), needed.repeated & to_fetch)
+    files = NewFiles(entries, lambda entry: _new_file(entry, local, tree_of), frozenset(needed.repeated & to_fetch))
     return Plan(
         files=files,
         trees=tuple(new_trees(comparison, tree_of)),
@@ -90,7 +92,8 @@ def make_plan(
         reboot_worthy=any(_is_reboot_worthy(difference.path) for difference in to_do),
         is_empty=not to_do,
         make_steps=lambda: _steps(want, observed, comparison, rules, tree_of),
-        make_changes=lambda: sums.changes(comparison, files, to_fetch, stored_bytes),
+        make_costs=lambda: sums.costs(files, to_fetch, stored_bytes),
+        make_changes=lambda costs: sums.changes(comparison, entries, costs),
         make_totals=lambda: sums.totals(counts, work, to_fetch, stored_bytes),
     )
 

@@ -116,8 +116,8 @@ class Need(NamedTuple):
 class Plan:
     """What a sync will do. An empty plan does nothing.
 
-    What is not needed to begin with is put together when it is first asked for: `steps`, and `changes` and `totals` to
-    be told.
+    What is not needed to begin with is put together when it is first asked for: `steps`, and `changes`, `costs` and
+    `totals` to be told.
 
     to_fetch        digests of the chunks this node has not
     counts          totals of what is changed; nothing is said of bytes
@@ -135,7 +135,8 @@ class Plan:
     reboot_worthy: bool
     is_empty: bool
     make_steps: Callable[[], Iterable[Step]] = field(repr=False)
-    make_changes: Callable[[], Iterable[Change]] = field(repr=False)
+    make_costs: Callable[[], Sequence[int]] = field(repr=False)
+    make_changes: Callable[[Sequence[int]], Iterable[Change]] = field(repr=False)
     make_totals: Callable[[], Totals] = field(repr=False)
 
     @cached_property
@@ -144,9 +145,14 @@ class Plan:
         return tuple(self.make_steps())
 
     @cached_property
+    def costs(self) -> Sequence[int]:
+        """What each of the files makes the node fetch, in bytes: all of `changes` that takes where chunks lie."""
+        return self.make_costs()
+
+    @cached_property
     def changes(self) -> tuple[Change, ...]:
         """What differs, itemised, in path order."""
-        return tuple(self.make_changes())
+        return tuple(self.make_changes(self.costs))
 
     @cached_property
     def totals(self) -> Totals:
@@ -154,22 +160,25 @@ class Plan:
         return self.make_totals()
 
     def only_steps(self) -> Plan:
-        """The same without what is of no use, and takes memory, once all files are ready."""
-        steps = self.steps
+        """The same without what is of no use, and takes memory, once all files are ready; `changes` can be told."""
+        steps, costs = self.steps, self.costs
         return replace(
             self,
             files=NewFiles((), lambda entry: NewFile(entry, {})),
             to_fetch=frozenset(),
             make_steps=lambda: steps,
-            make_changes=tuple,
+            make_costs=lambda: costs,
             make_totals=Totals,
         )
 
 
 class Needed(NamedTuple):
-    """The chunks that new files are of, holes left out: all of them, and those that are there more than once."""
+    """The chunks that new files are of, holes left out: all of them, and those that are there more than once.
 
-    digests: Set[bytes]
+    digests  by themselves, so that who gives them a place can use the same ones
+    """
+
+    digests: Mapping[bytes, bytes]
     repeated: frozenset[bytes]
     has_holes: bool
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import NamedTuple
@@ -15,26 +16,33 @@ from sis.sync.planning.planned import Need, NewFiles
 from sis.sync.walk.observe import Observed
 
 
-def changes(
-    comparison: Comparison, files: NewFiles, to_fetch: Set[bytes], stored_bytes: Callable[[bytes], int]
-) -> Iterator[Change]:
-    """In path order, each with what it makes the node fetch; a chunk counts where it is first needed."""
+def costs(files: NewFiles, to_fetch: Set[bytes], stored_bytes: Callable[[bytes], int]) -> Sequence[int]:
+    """What each file makes the node fetch, in bytes; a chunk counts where it is first needed."""
+    found = array("Q")
+    repeated = set(files.repeated)
+    for entry in files.entries:
+        cost = 0
+        raw = entry.chunks
+        for at in range(0, len(raw), RUN_BYTES):
+            digest = raw[at : at + DIGEST_BYTES]
+            if digest in to_fetch and (digest not in files.repeated or digest in repeated):
+                repeated.discard(digest)
+                cost += stored_bytes(digest)
+        found.append(cost)
+    return found
+
+
+def changes(comparison: Comparison, files: Sequence[Entry], costs: Sequence[int]) -> Iterator[Change]:
+    """In path order, with what of `files` each makes the node fetch: their `costs`."""
     told = comparison.to_do
     if comparison.told:
         told = tuple(sorted((*told, *comparison.told), key=lambda difference: difference.path))
-    entries = iter(files.entries)
-    file = next(entries, None)
-    repeated = set(files.repeated)
+    number, count = 0, len(files)
     for difference in told:
         cost = 0
-        if file is not None and difference.want is file:
-            raw = file.chunks
-            for at in range(0, len(raw), RUN_BYTES):
-                digest = raw[at : at + DIGEST_BYTES]
-                if digest in to_fetch and (digest not in files.repeated or digest in repeated):
-                    repeated.discard(digest)
-                    cost += stored_bytes(digest)
-            file = next(entries, None)
+        if number < count and difference.want is files[number]:
+            cost = costs[number]
+            number += 1
         yield difference.change(cost)
 
 

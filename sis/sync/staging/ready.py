@@ -121,7 +121,7 @@ class _Ready:
             yield from self._add(self._requests(set(left)))
         stage.make_directories()
         stage.make_specials(plan.trees)
-        _ = plan.steps, plan.changes
+        _ = plan.steps, plan.costs
 
     def _round(self) -> Iterator[int]:
         """Ask again for all that did not come as it should have."""

@@ -29,13 +29,18 @@ class Content(NamedTuple):
     delta: Delta | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class ChunkSource:
-    """A version of a store. `version_id` is given where the store keeps its documents."""
+    """A version of a store.
+
+    version_id  is given where the store keeps its documents
+    expected    digests of chunks that may be asked for, by themselves: they are in memory anyway
+    """
 
     store: Store
     open: Callable[[], Content] = field(repr=False)
     version_id: str | None = None
+    expected: Mapping[bytes, bytes] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, store: Store, manifest: Manifest, table: ChunkTable) -> ChunkSource:
@@ -86,7 +91,7 @@ class ChunkSource:
         """By chunk digest, where it lies in the packs."""
         from sis.image.documents.tables import chunk_locations
 
-        return chunk_locations(self.content.manifest, self.table)
+        return chunk_locations(self.content.manifest, self.table, self.expected)
 
     def stored_bytes(self, digest: bytes) -> int:
         """What fetching a chunk costs; 0 for one that is in no pack (fetching it says so)."""
@@ -99,6 +104,7 @@ class ChunkSource:
     def forget_chunks(self) -> None:
         """Give back the memory of where chunks lie, until that is asked for again."""
         self.__dict__.pop("locations", None)
+        self.expected = {}
 
     def pack_name(self, number: int) -> str:
         return f"packs/{self.table.packs[number].digest.hex()}"

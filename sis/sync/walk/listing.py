@@ -112,10 +112,12 @@ def path_of(directory: bytes, name: bytes) -> bytes:
 def listed(rows: Mapping[bytes, Row], directories: Iterable[bytes] = ()) -> dict[bytes, Listing]:
     """Rows by path as listings by directory; of every one of `directories`, be it an empty one."""
     members: dict[bytes, list[bytes]] = {directory: [] for directory in directories}
-    for path, row in rows.items():
-        directory, name = place_of(path)
-        members.setdefault(directory, []).append(packed(name, row))
-    return {directory: joined(inside) for directory, inside in members.items()}
+    for path in rows:
+        members.setdefault(place_of(path)[0], []).append(path)
+    return {
+        directory: joined([packed(place_of(path)[1], rows[path]) for path in inside])
+        for directory, inside in members.items()
+    }
 
 
 class ListedRows:
