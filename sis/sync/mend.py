@@ -100,7 +100,7 @@ def make_equal(
 
 def _meanwhile(plan: Plan, remembering: Remembering, stage: Stage) -> Iterator[None]:
     """What can be done, a part after the other, while the disk is waited for."""
-    yield from remembering.begin(stage.made)
+    yield from remembering.begin(stage.take_made())
     _ = plan.changes
     yield
 

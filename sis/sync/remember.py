@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import stat
 import time
@@ -69,21 +70,23 @@ class Remembering:
     def __init__(self, want: DesiredTree, survey: Survey) -> None:
         self._want = want
         self._survey = survey
-        self._made: Mapping[bytes, Row] = {}
-        self._rows: dict[bytes, Row] = {}
+        self._made: dict[bytes, Row] = {}
+        self._verified: Mapping[bytes, Row] = {}
         self._odd: list[bytes] = []
 
-    def begin(self, made: Mapping[bytes, Row]) -> Iterator[None]:
-        """Note what is as it was, and what comes into place with a new directory (`made`: its lstat from before).
+    def begin(self, made: dict[bytes, Row]) -> Iterator[None]:
+        """Note what is as it was, and what comes into place with a new directory (`made`: its lstat from before; ours).
 
         In parts, one at each step, the longest first.
         """
         want, survey = self._want, self._survey
         entries = want.entries
-        self._rows = _verified_rows(want, survey)
+        self._verified = _verified_rows(want, survey)
         yield
         self._made = made
         self._odd = sorted(path for path, row in made.items() if not _is_as_desired(row, entries[path], mtime=True))
+        for path in self._odd:
+            del made[path]
         if survey.amended is None:
             index.keep_entries(survey.given.state, want.digest, entries)
         yield
@@ -93,14 +96,14 @@ class Remembering:
 
         What was done must be settled (`index.wait_until_settled`).
         """
-        survey, rows, placed = self._survey, self._rows, applied.placed
+        survey, rows, placed = self._survey, self._made, applied.placed
         entries, found, now_ns = self._want.entries, survey.observed.found, time.time_ns()
         odd = [*self._odd, *applied.disturbed]
-        rows.update((path, row) for path, row in self._made.items() if is_settled(row, now_ns))
-        for path in self._odd:
-            rows.pop(path, None)
         named_often = {path for paths in survey.observed.shared.values() for path in paths}
-        named_often.update(path for path in (*placed, *self._made) if entries[path].link)
+        named_often.update(path for path in itertools.chain(placed, rows) if entries[path].link)
+        for path in [path for path, row in rows.items() if not is_settled(row, now_ns)]:
+            del rows[path]
+        rows.update(self._verified)
         entered = {change.path.rpartition(b"/")[0] or b"." for change in survey.comparison.to_do}
         entered.update(area.mount for area in survey.observed.areas)
         timed = set(applied.timed)
@@ -169,7 +172,10 @@ def _verified_rows(want: DesiredTree, survey: Survey) -> dict[bytes, Row]:
 
 
 def _save(want: DesiredTree, survey: Survey, rows: dict[bytes, Row], *, is_equal: bool) -> None:
-    """Write the index, unless it says all this already. `is_equal`: nothing is left to do or to tell."""
+    """Write the index, unless it says all this already. `is_equal`: nothing is left to do or to tell.
+
+    `rows` are of no use to anyone after, and emptied before much is written.
+    """
     if survey.amended is not None:
         _amend(survey, survey.amended, rows, is_equal=is_equal)
         return
@@ -190,6 +196,7 @@ def _save(want: DesiredTree, survey: Survey, rows: dict[bytes, Row], *, is_equal
         still=_still(want, survey, rows, listings) if is_equal else None,
         overlaid=want.overlaid,
     )
+    rows.clear()
     if before.intended or before.tree != want.digest or remembered != before:
         index.save(survey.given.state, remembered)
 

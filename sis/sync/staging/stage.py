@@ -127,10 +127,10 @@ class Stage:
         """Where a new directory is made ready, as a path of the tree."""
         return self.observed.area_of(entry.path).path(STAGE) + b"/" + tree_name(entry.path)
 
-    @property
-    def made(self) -> Mapping[bytes, Row]:
-        """What is in new trees: its lstat once it was ready."""
-        return self._made
+    def take_made(self) -> dict[bytes, Row]:
+        """What is in new trees, with its lstat once it was ready. Told once: it is the caller's."""
+        made, self._made = self._made, {}
+        return made
 
     def _directory(self, area: Area) -> Beneath:
         opened = self._directories.get(area.mount)
