@@ -197,8 +197,11 @@ def decode_head(stored: bytes, header: Header) -> Head:
 def _check_item(number: int, item: Item) -> None:
     if item.chunks < 1 or item.stored < 1 or len(item.check) != CHECK_BYTES:
         raise Corrupt(f"item {number} of the delta is malformed")
-    if item.method not in patches.METHODS or (item.method in patches.WITHOUT_BASE) != (not item.base):
-        raise Corrupt(f"item {number} of the delta: no such method")
+    if item.method not in patches.METHODS:
+        known = f"{patches.METHODS[0]} to {patches.METHODS[-1]}"
+        raise Corrupt(f"item {number} of the delta has method {item.method}; this program knows {known}")
+    if (item.method in patches.WITHOUT_BASE) != (not item.base):
+        raise Corrupt(f"item {number} of the delta: its method does not go with its base")
     total = 0
     for entry, offset, length in item.base:
         if entry < 0 or offset < 0 or length < 1:

@@ -11,6 +11,8 @@ from sis.image import patches
 MAGIC = b"SISPIECE"
 """How a patch in pieces begins; one frame begins with zstd's own."""
 
+_FRAME_MAGIC = b"\x28\xb5\x2f\xfd"
+
 WHOLE_BYTES_MAX = 16 << 20
 """Longer documents are patched in pieces: zstd's tables remember the last few megabytes of a prefix."""
 
@@ -37,6 +39,8 @@ def make(before: bytes, after: bytes) -> bytes:
 def applied(patch: bytes, before: bytes, limit: int, what: str) -> bytes:
     """The newer document, at most `limit` bytes. Raises Corrupt; that it is the right one its digest has to tell."""
     if not patch.startswith(MAGIC):
+        if not patch.startswith(_FRAME_MAGIC):
+            raise Corrupt(f"{what} is in a form that this program does not know: a newer sis made it, or it is damaged")
         return patches.inflate(patch, limit, what, before)
     parts = []
     size = 0

@@ -6,7 +6,9 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
+from blake3 import blake3
 
 from sis.image import delta
 from sis.image.model import ANY_MTIME
@@ -59,7 +61,7 @@ def test_it_costs_less_than_chunks(bench: DeltaBench) -> None:
     assert rsync_differences(bench.two, bench.root) == []
     assert outcome.totals.bytes_delta == 0
     assert outcome.totals.bytes_fetched > 5 * size
-    assert outcome.notices == (f"the store has no delta from {bench.ids[0][:12]} to {bench.ids[1][:12]}",)
+    assert outcome.notices == ("the store has no delta from image@1 to image@2: chunks are fetched instead",)
 
 
 def cut(data: bytes, keep: float) -> bytes:
@@ -113,9 +115,69 @@ def test_a_delta_for_another_base_is_refused(bench: DeltaBench) -> None:
     outcome = bench.sync()
     (notice,) = outcome.notices
     assert notice.startswith(
-        f"the delta to {two[:12]} is not used: the delta from {one[:12]} to {two[:12]} is in truth"
+        "the delta from image@1 to image@2 is not used, chunks are fetched instead:"
+        f" the delta from {one[:12]} to {two[:12]} is in truth"
     )
     assert rsync_differences(bench.two, bench.root) == []
+
+
+def of_another_format(raw: bytes, head: delta.Head, header: delta.Header) -> bytes:
+    fields = delta.HEADER.pack(*delta.HEADER.unpack_from(raw)[:1], 2, *delta.HEADER.unpack_from(raw)[2:-1], bytes(32))
+    return fields[:-32] + blake3(fields[:-32]).digest() + raw[delta.HEADER.size :]
+
+
+def with_head(**changed: object) -> Callable[[bytes, delta.Head, delta.Header], bytes]:
+    def made(raw: bytes, head: delta.Head, header: delta.Header) -> bytes:
+        stored = delta.encode_head(msgspec.structs.replace(head, **changed))
+        ids = header.before.hex(), header.after.hex()
+        fields = delta.encode_header(*ids, stored, header.items_bytes, header.items_digest)
+        return fields + stored + raw[header.items_offset :]
+
+    return made
+
+
+def with_an_item_of_another_kind(raw: bytes, head: delta.Head, header: delta.Header) -> bytes:
+    first, *others = head.items
+    return with_head(items=(msgspec.structs.replace(first, method=9), *others))(raw, head, header)
+
+
+NEWER: dict[str, tuple[Callable[[bytes, delta.Head, delta.Header], bytes], str]] = {
+    "format": (of_another_format, "has format 2; this program reads format 1"),
+    "head": (with_head(format=2), "head has format 2; this program reads format 1"),
+    "manifest": (with_head(manifest=b"SISNEWER" + bytes(99)), "the manifest in the delta is in a form"),
+    "version": (with_head(version=b"SISNEWER" + bytes(99)), "the version in the delta is in a form"),
+    "item": (with_an_item_of_another_kind, "has method 9; this program knows 1 to 5"),
+}
+
+
+@pytest.mark.parametrize("what", NEWER)
+def test_what_a_newer_program_made_is_done_without(bench: DeltaBench, what: str) -> None:
+    """A node whose program is older than its head's has a night like any other; it is told that it fetched chunks."""
+    made, why = NEWER[what]
+    raw = bench.delta_file.read_bytes()
+    header = delta.decode_header(raw, *bench.ids, len(raw))
+    bench.delta_file.write_bytes(
+        made(raw, delta.decode_head(raw[delta.HEADER.size : header.items_offset], header), header)
+    )
+    outcome = bench.sync()
+    assert outcome.in_sync
+    assert rsync_differences(bench.two, bench.root) == []
+    assert outcome.totals.bytes_delta == 0
+    (notice,) = outcome.notices
+    assert notice.startswith("the delta from image@1 to image@2 is not used, chunks are fetched instead: ")
+    assert why in notice
+
+
+def test_many_faults_are_one_sentence(bench: DeltaBench) -> None:
+    raw = bytearray(bench.delta_file.read_bytes())
+    header = delta.decode_header(bytes(raw), *bench.ids, len(raw))
+    raw[header.items_offset :: 400] = bytes(len(raw[header.items_offset :: 400]))
+    bench.delta_file.write_bytes(raw)
+    outcome = bench.sync()
+    assert rsync_differences(bench.two, bench.root) == []
+    (notice,) = outcome.notices
+    assert "chunks did not come by the delta but from the packs: the delta is damaged" in notice
+    assert notice.endswith("faults more")
 
 
 def test_drifted_bases_fall_back_path_by_path(bench: DeltaBench) -> None:

@@ -276,7 +276,7 @@ def test_the_newer_documents_come_out_of_the_delta(tmp_path: Path) -> None:
     delta = learnt.delta(two)
     assert delta is not None
     assert len(delta.items) == 1
-    assert learnt.notices == []
+    assert learnt.notices == ()
 
 
 def test_many_items_are_made_in_processes_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,10 @@ class Shelf:
     def _make_room(self, folder: Path) -> None:
         if folder == self.folder:
             return
-        by_age = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
-        for path in by_age[: max(0, len(by_age) - _FILES_MAX + 1)]:
+        by_age = []
+        for path in folder.iterdir():
+            # Processes that work together keep things at the same time.
+            with contextlib.suppress(FileNotFoundError):
+                by_age.append((path.stat().st_mtime_ns, path))
+        for _, path in sorted(by_age)[: max(0, len(by_age) - _FILES_MAX + 1)]:
             path.unlink(missing_ok=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from sis.errors import Corrupt, SisError, Unreachable
+from sis.image.documents.codec import decode_version
 from sis.image.kept.shelf import Shelf
 from sis.image.model import Version
 from sis.image.names import HEX_DIGEST
-from sis.image.store import DocumentStore
+from sis.image.store import VERSION_BYTES_MAX, DocumentStore
 
 if TYPE_CHECKING:
     from sis.image.delta_read import OpenDelta
@@ -20,11 +22,24 @@ class Ways:
     """The deltas of `store` from what `shelf` says was applied. `notices` has a sentence for each that is not used."""
 
     def __init__(self, store: DocumentStore, shelf: Shelf) -> None:
-        self.notices: list[str] = []
         self._store = store
         self._shelf = shelf
         self._opened: dict[str, OpenDelta | None] = {}
         self._led_to: dict[str, str] = {}
+        self._unused: list[tuple[str | None, str, str]] = []
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Told late: which versions they are about may be known only after another way to them was taken."""
+        told = []
+        for before, after, why in self._unused:
+            way = f"from {self._name(before)} to {self._name(after)}"
+            told.append(
+                f"the delta {way} is not used, chunks are fetched instead: {why}"
+                if why
+                else f"the store has no delta {way}: chunks are fetched instead"
+            )
+        return tuple(told)
 
     @property
     def applied(self) -> str | None:
@@ -57,7 +72,7 @@ class Ways:
                 self.refuse(version_id, error)
             else:
                 if self._opened[version_id] is None and applied is not None:
-                    self.notices.append(f"the store has no delta from {applied[:12]} to {version_id[:12]}")
+                    self._unused.append((applied, version_id, ""))
         return self._opened[version_id]
 
     def to_document(self, digest: str) -> OpenDelta | None:
@@ -68,7 +83,18 @@ class Ways:
     def refuse(self, version_id: str, error: SisError) -> None:
         """Do without the delta to a version."""
         self._opened[version_id] = None
-        self.notices.append(f"the delta to {version_id[:12]} is not used: {error.message}")
+        self._unused.append((self.applied, version_id, error.message))
+
+    def _name(self, version_id: str | None) -> str:
+        """A version as an admin knows it, as far as its record is at hand."""
+        if version_id is None:
+            return "nothing"
+        kept = self._shelf.get(f"versions/{version_id}", VERSION_BYTES_MAX)
+        with contextlib.suppress(Corrupt):
+            if kept is not None:
+                version = decode_version(kept)
+                return f"{version.image}@{version.generation}"
+        return version_id[:12]
 
     def refuse_document(self, digest: str, error: SisError) -> None:
         """Do without the delta to the version that has this manifest or chunk table, if there is one."""

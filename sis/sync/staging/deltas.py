@@ -138,12 +138,11 @@ class DeltaUse:
                 except _BaseLostError as lost:
                     made.drifted.append(lost.args[0])
                 except Corrupt as error:
-                    rest = "the rest of its run" if run is not None else f"{len(placed.chunks)} chunks"
-                    made.faults.append(f"{error.message}; {rest} came from the packs instead")
+                    made.faults.append(error.message)
                     run = None
                 made.lost += (chunk.digest for chunk in placed.chunks)
         except (Corrupt, Unreachable) as error:
-            made.faults.append(f"the delta could not be read to its end: {error.message}")
+            made.faults.append(f"it could not be read to its end: {error.message}")
             made.is_unreadable = True
             made.lost += (chunk.digest for placed in waiting for chunk in placed.chunks)
         return made
@@ -164,7 +163,9 @@ class DeltaUse:
             more = len(self._drifted) - _PATHS_TOLD
             told = f"{first} and {more} more" if more > 0 else first
             yield f"what the delta makes from {told} came as chunks: they are not here as the older version has them"
-        yield from self._faults
+        if self._faults:
+            others = f" and {len(self._faults) - 1} faults more" if len(self._faults) > 1 else ""
+            yield f"{len(self._failed)} chunks did not come by the delta but from the packs: {self._faults[0]}{others}"
 
     @cached_property
     def _sizes(self) -> dict[bytes, int]:
