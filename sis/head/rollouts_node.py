@@ -19,7 +19,6 @@ from sis.wire import State
 UNREACHABLE = "not reachable"
 TAKEN_WITHIN_S = 90.0
 """How long an order may lie before a node that was reachable is taken for gone."""
-MOST_REBOOTS = 2
 
 Ask = Literal[
     "drain", "undrain", "hold-target", "hold-before", "let-go", "sync", "stage", "reboot", "arm", "disarm", "cancel"

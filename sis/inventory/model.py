@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Literal
 
 from sis.inventory.rollout import Hold
@@ -29,10 +29,6 @@ class Network:
     @property
     def range(self) -> IPv4Network | IPv6Network:
         return ip_network(self.cidr)
-
-    def with_prefix(self, address: str) -> IPv4Interface | IPv6Interface:
-        """An address of this network with its prefix length."""
-        return ip_interface(f"{address}/{self.range.prefixlen}")
 
 
 @dataclass(frozen=True, slots=True)

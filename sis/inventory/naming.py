@@ -10,7 +10,7 @@ from typing import Literal
 
 from sis.errors import SisError, SpecInvalid, UsageFault
 from sis.inventory.model import Assignment, Discovery, Interface, NewNode, Node
-from sis.inventory.names import check_mac, check_name, fold
+from sis.inventory.names import check_mac, check_name
 
 NamedBy = Literal["order", "list", "serial", "switch"]
 FREE = "free"
@@ -142,11 +142,6 @@ def without_names(proposals: Iterable[Proposal]) -> str:
         if not each.name:
             reasons.setdefault(each.why, []).append(each.machine.mac)
     return "\n".join(f"{why}: {', '.join(macs)}" for why, macs in reasons.items())
-
-
-def accepted_line(names: Sequence[str]) -> str:
-    """How acceptance is told."""
-    return f"{len(names)} accepted: {fold(names)}" if names else "nothing was accepted"
 
 
 def _words(line: str) -> list[str]:

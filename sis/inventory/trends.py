@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -74,12 +73,6 @@ def period_names(grain: Grain, count: int, until: datetime) -> list[str]:
     """The names of the last `count` hours or days up to a moment, oldest first."""
     step = timedelta(hours=1) if grain == "hour" else timedelta(days=1)
     return [(until - step * back).isoformat()[: _LETTERS[grain]] for back in reversed(range(count))]
-
-
-def busiest(periods: Sequence[Period]) -> Period | None:
-    """The one in which most was fetched; None when nothing was."""
-    found = max(periods, key=lambda period: period.bytes_fetched, default=None)
-    return found if found is not None and found.bytes_fetched else None
 
 
 def _period(name: str, row: sa.Row[tuple[object, ...]] | None) -> Period:

@@ -15,7 +15,6 @@ from sis.wire import CommandCheck, HealthChecks, HealthResult
 AGAIN_AFTER_S = 2.0
 CONNECT_TIMEOUT_S = 5.0
 OUTPUT_LIMIT_CHARS = 2000
-STARTING = ("activating", "reloading", "deactivating")
 
 Check = Callable[[], str | None]
 """None when all is well, else the end of what was said."""

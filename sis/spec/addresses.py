@@ -14,7 +14,6 @@ from sis.spec.model import Text, matching, said
 Address = ipaddress.IPv4Address
 Network = ipaddress.IPv4Network
 AnyAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-AnyNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 TEMPLATE = re.compile(r"\{(index|name)(?:\s*\+\s*([0-9]+))?\}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Annotated, Literal
@@ -53,15 +53,10 @@ class ClusterSpec(Spec):
 
     _document: yamlio.Document = PrivateAttr()
     _expanded: tuple[NodeSpec, ...] = PrivateAttr(default=())
-    _groups: Mapping[str, tuple[str, ...]] = PrivateAttr(default={})
 
     def expand(self) -> tuple[NodeSpec, ...]:
         """Every node with its resolved settings, in the order of node sets (n2 before n10)."""
         return self._expanded
-
-    def group_members(self) -> Mapping[str, tuple[str, ...]]:
-        """Group → names of its nodes, from `groups` and from the nodes' own."""
-        return self._groups
 
     def place(self, *path: str | int) -> Place:
         """Where the value at `path` is written."""
@@ -92,7 +87,6 @@ def _read(document: yamlio.Document, faults: list[Fault]) -> ClusterSpec:
     spec = reading.finish(ClusterSpec, _networks_hold, expands)
     spec._document = document
     spec._expanded = expansions[0].nodes
-    spec._groups = expansions[0].groups
     return spec
 
 

@@ -20,7 +20,6 @@ Keys = tuple[str, ...]
 _PLAIN = re.compile(r"(?!.*:( |$))[A-Za-z0-9/._+][A-Za-z0-9/._+@: -]*")
 _NOT_RAW = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 """What YAML takes for a line's end, or refuses, unless it is escaped; JSON does not escape it."""
-_WIDTH = 100
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,8 @@ class NodeSpec:
 
 
 class Expansion:
-    """Works out what the entries come to. `nodes` and `groups` are the outcome, `found` the faults by path; those of
-    values laid over each other go to the faults it is given.
+    """Works out what the entries come to: `nodes`. `found` are the faults by path; those of values laid over each other
+    go to the faults it is given.
     """
 
     def __init__(self, spec: ClusterSpec, document: yamlio.Document, faults: list[Fault]) -> None:
@@ -87,7 +87,6 @@ class Expansion:
         self._faults = faults
         members = Members(spec.groups, spec.nodes)
         self.found = members.found
-        self.groups = members.groups
         self._groups_of = members.groups_of
         self._layers = Layers(document, spec.profiles, spec.nodes, faults, self.found)
         self.nodes = tuple(self._node(name, members.keys_of[name]) for name in members.names)

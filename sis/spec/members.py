@@ -32,8 +32,7 @@ class Members:
         self.entries: dict[str, Sequence[str]] = {key: self._named(key, sets) for key in entries}
         self.names = self._all_nodes()
         self.keys_of = self._entries_of_each()
-        self.groups = self._all_groups(sets)
-        self.groups_of = _inverted(self.groups)
+        self.groups_of = _inverted(self._all_groups(sets))
 
     def _resolve_groups(self) -> dict[str, NodeSet]:
         resolved: dict[str, NodeSet] = {}

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Strict, ValidationE
 from pydantic_core import ErrorDetails
 
 from sis.errors import near_names
-from sis.spec.places import Fault, Path, Place, dotted, refuse
+from sis.spec.places import Fault, Path, dotted, refuse
 from sis.spec.yamlio import Document, WrittenFloat, WrittenInt
 
 
@@ -114,10 +114,6 @@ class Reading(Generic[ModelT]):
     def fault(self, path: Path, text: str) -> None:
         """One thing wrong at `path`, shown with its place."""
         self.faults.append(Fault(self.document.place(path), dotted(path), text))
-
-    def fault_at(self, place: Place, path: Path, text: str) -> None:
-        """Like `fault`, where the place is not the document's own."""
-        self.faults.append(Fault(place, dotted(path), text))
 
     def finish(self, model: type[ModelT], *checks: Checks[ModelT]) -> ModelT:
         """The model, or SpecInvalid with every fault: those of shapes, of `checks`, and those told before."""

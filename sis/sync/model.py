@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-PolicyVerb = Literal["enforce", "report", "ignore", "node"]
+from sis.image.model import PolicyVerb
 
 
 class LayerFile(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -10,8 +10,7 @@ from typing import Protocol
 import msgspec
 from blake3 import blake3
 
-from sis.image.model import Entry
-from sis.sync.model import PolicyVerb
+from sis.image.model import Entry, PolicyVerb
 
 STAGE = b".sis-stage"
 """Our own directory at the top of each file system we write to; never part of what is looked at."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 from sis.errors import UsageFault
 from sis.inventory.db import Inventory
@@ -24,7 +24,6 @@ Form = Literal[
     "machines",
     "cluster.xml",
 ]
-FORMS: tuple[Form, ...] = get_args(Form)
 EXPORTER_PORT = 9100
 """Where Prometheus' node exporter listens."""
 

@@ -10,9 +10,9 @@ from typing import Literal
 import msgspec
 
 from sis.image.documents.diff import action_of, what_differs
-from sis.image.model import Entry, Kind
+from sis.image.model import Entry, Kind, PolicyVerb
 from sis.image.names import show_path
-from sis.sync.model import Change, PolicyVerb
+from sis.sync.model import Change
 from sis.sync.planning.links import Links, decide_links
 from sis.sync.rules import Rules, parents_of
 from sis.sync.walk.index import Remembered
