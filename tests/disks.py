@@ -14,7 +14,8 @@ import msgspec
 from sis.disk.choose import on_paths
 from sis.disk.found import FoundDisk, Recording, parse
 from sis.disk.model import Layout
-from sis.disk.plan import DiskPlan, PlannedPartition, make_plan
+from sis.disk.plan import make_plan
+from sis.disk.planned import DiskPlan, PlannedPartition
 from sis.disk.probe import found_disks
 from sis.disk.translate import layout_from_spec
 from sis.spec import layout as layout_spec

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 from sis.disk import devices, unready
-from sis.disk.plan import TABLE_PROGRAM, DiskPlan, PlannedDisk
+from sis.disk.planned import TABLE_PROGRAM, DiskPlan, PlannedDisk
 from sis.errors import NotFound
 from sis.system import process
 

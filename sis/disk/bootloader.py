@@ -20,7 +20,7 @@ import msgspec
 
 from sis.disk import devices, mounts, probe
 from sis.disk.model import Layout
-from sis.disk.plan import DiskPlan, PlannedDisk, PlannedPartition
+from sis.disk.planned import DiskPlan, PlannedDisk, PlannedPartition
 from sis.errors import NotFound, Refused, SisError
 from sis.system import process
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sis.disk.found import partition_node
-from sis.disk.plan import PlannedDisk, PlannedPartition
+from sis.disk.planned import PlannedDisk, PlannedPartition
 from sis.errors import Locked, NotFound, Refused
 from sis.system import process
 

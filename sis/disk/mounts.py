@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from sis.disk import devices
 from sis.disk.model import Layout, Partition
-from sis.disk.plan import DiskPlan, PlannedPartition
+from sis.disk.planned import DiskPlan, PlannedPartition
 from sis.errors import NotFound, ProgramFailed
 from sis.system import process
 

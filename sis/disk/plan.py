@@ -1,117 +1,19 @@
-"""Layout × disks found → a frozen DiskPlan: which disk, which sectors, what is made and what is left alone. Pure.
-
-A partition whose file system is not finished bears its label with ".new" behind; the final label is put on last.
-So whoever finds a partition with its final label finds a whole file system in it, wherever an install was cut.
-"""
+"""Layout × disks found → a frozen DiskPlan: which disk, which sectors, what is made and what is left alone. Pure."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
-from typing import Literal
-
-import msgspec
 
 from sis.disk.choose import choose
+from sis.disk.filesystems import mkfs
 from sis.disk.found import Content, FoundDisk, FoundPartition, partition_node
-from sis.disk.model import Disk, FileSystem, Layout, Partition, Role
+from sis.disk.model import Disk, Layout, Partition
+from sis.disk.planned import UNFINISHED, Action, DiskPlan, PlannedDisk, PlannedPartition, unfinished
 from sis.disk.sizes import GPT_TYPES, MIB, gpt_backup_bytes, least_bytes, mib_text, size_text
 from sis.errors import Refused
 
-Action = Literal["create", "format", "reuse", "keep"]
-"""create: a new partition · format: it is there, its file system is made afresh · reuse: it is there with its file
-system, content included · keep: told to keep it, never touched."""
-
 OUR_PREFIX = "sis-"
-_UNFINISHED = ".new"
-_MAX_NAME = 36
 _CLEARED_BYTES = MIB
-
-
-class PlannedPartition(msgspec.Struct, frozen=True, kw_only=True):
-    """One partition as it will be. `mkfs` is the program that makes its file system, () when none is made."""
-
-    number: int
-    label: str
-    role: Role
-    filesystem: FileSystem
-    start_bytes: int
-    size_bytes: int
-    type: str
-    uuid: str | None
-    mount: str | None
-    options: str
-    node: str
-    """Where the kernel shows it when it scans partitions; `mkfs` names it so."""
-    action: Action
-    mkfs: tuple[str, ...] = ()
-
-    @property
-    def unfinished_label(self) -> str:
-        """The name it bears while its file system is being made."""
-        return unfinished(self.label)
-
-    @property
-    def end_bytes(self) -> int:
-        return self.start_bytes + self.size_bytes
-
-
-class PlannedDisk(msgspec.Struct, frozen=True, kw_only=True):
-    """One disk as it will be.
-
-    `script` is what sfdisk is given, "" when the table stays as it is; `clear` are the (offset, length) ranges in
-    bytes that are zeroed before, so that no old signature shows up in a new partition; `lost` says what is given up.
-    """
-
-    path: str
-    kind: str
-    size_bytes: int
-    sector_bytes: int
-    serial: str | None
-    model: str | None
-    script: str
-    clear: tuple[tuple[int, int], ...]
-    partitions: tuple[PlannedPartition, ...]
-    lost: tuple[str, ...] = ()
-
-    @property
-    def changes(self) -> bool:
-        return bool(self.script) or any(partition.mkfs for partition in self.partitions)
-
-
-class DiskPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What `apply` will do to a node's disks, and nothing else."""
-
-    layout: str
-    disks: tuple[PlannedDisk, ...]
-
-    @property
-    def changes(self) -> bool:
-        return any(disk.changes for disk in self.disks)
-
-    def describe(self) -> list[str]:
-        """The plan in words, a line each: what a dry run prints."""
-        lines: list[str] = []
-        for disk in self.disks:
-            named = [disk.kind, disk.model, f"serial {disk.serial}" if disk.serial else None]
-            title = f"{disk.path}  {size_text(disk.size_bytes)}  {', '.join(word for word in named if word)}"
-            lines.append(f"{title}: {_table_words(disk)}")
-            lines += [f"  lost: {what}" for what in disk.lost]
-            lines += [f"  {line}" for line in _columns([_row(partition) for partition in disk.partitions])]
-        return lines
-
-    def commands(self) -> list[str]:
-        """The programs `apply` will run, as lines for a shell; sfdisk's script as a here-document."""
-        lines: list[str] = []
-        for disk in self.disks:
-            if disk.script:
-                argv = (*TABLE_PROGRAM, disk.path)
-                lines += [f"{shlex.join(argv)} <<END", *disk.script.splitlines(), "END"]
-            lines += [shlex.join(partition.mkfs) for partition in disk.partitions if partition.mkfs]
-        return lines
-
-
-TABLE_PROGRAM = ("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--wipe=always", "--wipe-partitions=never")
 
 
 def make_plan(
@@ -135,11 +37,6 @@ def make_plan(
             for wanted, disk in zip(layout.disks, chosen, strict=True)
         ),
     )
-
-
-def unfinished(label: str) -> str:
-    """The partition name that says: the file system for `label` is not finished."""
-    return label[: _MAX_NAME - len(_UNFINISHED)] + _UNFINISHED
 
 
 def _plan_disk(
@@ -212,7 +109,7 @@ def _foreign_partitions(wanted: Disk, disk: FoundDisk, places: Sequence[tuple[in
     """Partitions sis did not make: it makes GPT only, and names them "sis-…" or as the layout says at that place."""
     named = {(each.label, start, size) for each, (start, size) in zip(wanted.partitions, places, strict=True)}
     for partition in disk.table.partitions if disk.table else ():
-        label = partition.label.removesuffix(_UNFINISHED)
+        label = partition.label.removesuffix(UNFINISHED)
         at_its_place = (label, partition.start_bytes, partition.size_bytes) in named
         ours = label.startswith(OUR_PREFIX) or at_its_place
         if not ours or (disk.table is not None and disk.table.label != "gpt"):
@@ -307,32 +204,6 @@ def _type(content: Content | None) -> str | None:
     return content.type if content else None
 
 
-def mkfs(partition: Partition, size_bytes: int, node: str, *, boot: bool) -> tuple[str, ...]:
-    """The program that makes the file system. `boot`: GRUB reads it, so it has only features GRUB knows."""
-    label = filesystem_label(partition.label, partition.filesystem)
-    match partition.filesystem:
-        case "ext4":
-            lazy = ("-E", "lazy_itable_init=1,lazy_journal_init=1")
-            plain = ("-O", "^metadata_csum_seed") if boot else ()
-            return ("mkfs.ext4", "-q", "-F", "-L", label, *lazy, *plain, node)
-        case "xfs":
-            return ("mkfs.xfs", "-q", "-f", "-L", label, node)
-        case "vfat":
-            wide = ("-F", "32") if size_bytes > 33 * MIB else ()
-            return ("mkfs.vfat", *wide, "-n", label, node)
-        case "swap":
-            return ("mkswap", "-f", "-L", label, node)
-        case "none":
-            return ()
-
-
-def filesystem_label(label: str, filesystem: FileSystem) -> str:
-    """The partition's label as far as the file system can hold it: ext4 16 bytes, swap 15, xfs 12, vfat 11."""
-    if filesystem == "vfat":
-        return label.upper().replace(".", "_")[:11]
-    return label[: {"ext4": 16, "swap": 15, "xfs": 12, "none": _MAX_NAME}[filesystem]]
-
-
 def _holds_boot(layout: Layout) -> str:
     """The label of the partition that holds /boot."""
     mounts = {partition.mount: partition.label for disk in layout.disks for partition in disk.partitions}
@@ -386,35 +257,3 @@ def _what(disk: FoundDisk, partition: FoundPartition) -> str:
         return f"{partition.content} on {node}"
     named = f" '{partition.label}'" if partition.label else ""
     return f"partition {node}{named}, {size_text(partition.size_bytes)}, content unknown"
-
-
-def _table_words(disk: PlannedDisk) -> str:
-    if disk.script:
-        renewed = any(partition.action == "create" for partition in disk.partitions)
-        return "a new GPT partition table" if renewed else "the damaged partition table is written again"
-    return "the partition table stays" if disk.changes else "nothing to do"
-
-
-_ACTION_WORDS: dict[Action, str] = {
-    "create": "create",
-    "format": "format",
-    "reuse": "use as it is",
-    "keep": "keep, not touched",
-}
-
-
-def _row(partition: PlannedPartition) -> tuple[str, ...]:
-    return (
-        str(partition.number),
-        partition.label,
-        size_text(partition.size_bytes),
-        f"at {size_text(partition.start_bytes)}",
-        "-" if partition.filesystem == "none" else partition.filesystem,
-        partition.mount or "-",
-        _ACTION_WORDS[partition.action],
-    )
-
-
-def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from sis.disk.plan import PlannedDisk
+from sis.disk.planned import PlannedDisk
 
 MESSAGE = b"\r\nsis: this disk is not installed yet; trying the network again\r\n"
 

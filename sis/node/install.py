@@ -14,7 +14,8 @@ from configurator.facts import read_facts
 from sis.disk import apply as disk_apply
 from sis.disk import bootloader
 from sis.disk.mounts import mounted
-from sis.disk.plan import DiskPlan, make_plan
+from sis.disk.plan import make_plan
+from sis.disk.planned import DiskPlan
 from sis.disk.probe import found_disks
 from sis.errors import ProgramFailed, SisError
 from sis.image.sign import Signer

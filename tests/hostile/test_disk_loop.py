@@ -12,7 +12,8 @@ import pytest
 from sis.disk import bootloader, devices, mounts
 from sis.disk.apply import apply
 from sis.disk.model import Partition
-from sis.disk.plan import DiskPlan, PlannedDisk, make_plan
+from sis.disk.plan import make_plan
+from sis.disk.planned import DiskPlan, PlannedDisk
 from sis.disk.probe import found_disks, signature
 from sis.errors import Locked, NotFound, ProgramFailed, Refused
 from sis.system import process

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from sis.disk.found import Content, FoundDisk, FoundPartition, FoundTable
 from sis.disk.model import Disk, DiskChoice, FileSystem, Layout, Partition
-from sis.disk.plan import PlannedDisk, make_plan
+from sis.disk.plan import make_plan
+from sis.disk.planned import PlannedDisk
 from sis.disk.sizes import MIB, gpt_backup_bytes
 from sis.errors import Refused
 

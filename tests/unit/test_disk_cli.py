@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from sis.cli import main
 from sis.disk.found import Recording, parse
-from sis.disk.plan import DiskPlan
+from sis.disk.planned import DiskPlan
 from tests.disks import FIXTURES, image
 
 SINGLE = str(FIXTURES / "layouts/single.yaml")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from sis.disk.filesystems import filesystem_label
 from sis.disk.mounts import FstabMount, fstab_mounts
-from sis.disk.plan import filesystem_label
 from tests.disks import layout
 
 

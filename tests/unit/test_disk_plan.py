@@ -12,7 +12,8 @@ import pytest
 
 from sis.disk.choose import on_paths
 from sis.disk.found import FoundDisk, Recording, parse
-from sis.disk.plan import DiskPlan, make_plan
+from sis.disk.plan import make_plan
+from sis.disk.planned import DiskPlan
 from sis.errors import NotFound, Refused, SisError, UsageFault
 from tests.disks import FIXTURES, layout, machine
 
