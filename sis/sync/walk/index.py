@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -37,6 +37,8 @@ _LISTINGS_PREFIX = "listings-"
 
 AMENDED_MAX = 5000
 """Entries and listings noted in `index` as other than in the files it names, before these are written anew."""
+
+_DECODED_AT_ONCE = 2048
 
 log = logging.getLogger(__name__)
 
@@ -110,12 +112,17 @@ class _TreeFile(msgspec.Struct, array_like=True):
     entries: tuple[Entry, ...]
 
 
+class _RawTreeFile(msgspec.Struct, array_like=True):
+    format: int
+    entries: list[msgspec.Raw]
+
+
 class _ListingsFile(msgspec.Struct, array_like=True):
     format: int
     listings: dict[bytes, Listing]
 
 
-_File = TypeVar("_File", Head, _TreeFile, _ListingsFile)
+_File = TypeVar("_File", Head, _TreeFile, _RawTreeFile, _ListingsFile)
 
 
 @dataclass(frozen=True)
@@ -182,10 +189,10 @@ def load(state: Path, index: Index | None, tree: bytes, entries: Mapping[bytes, 
         return Remembered(intended=intended)
     applied = entries
     if index.tree != tree:
-        stored = _read(_tree_path(state, index.head.base), _TreeFile)
+        stored = _applied(_tree_path(state, index.head.base), index.head, entries)
         if stored is None:
             return Remembered(intended=intended)
-        applied = {entry.path: _one_of(entry, entries.get(entry.path)) for entry in _now(stored.entries, index.head)}
+        applied = stored
     head = index.head
     return Remembered(
         tree=head.tree,
@@ -201,7 +208,29 @@ def load(state: Path, index: Index | None, tree: bytes, entries: Mapping[bytes, 
     )
 
 
-def _now(entries: tuple[Entry, ...], head: Head) -> Iterable[Entry]:
+def _applied(path: Path, head: Head, like: Mapping[bytes, Entry]) -> Mapping[bytes, Entry] | None:
+    """The entries of the tree applied; None if its file cannot be read back. Those that are in `like` are taken there.
+
+    Decoded some at a time, so that those which are there already are gone at once.
+    """
+    stored = _read(path, _RawTreeFile)
+    if stored is None:
+        return None
+    try:
+        entries = (_one_of(entry, like.get(entry.path)) for entry in _decoded(stored.entries))
+        return {entry.path: entry for entry in _now(entries, head)}
+    except msgspec.MsgspecError as error:
+        _warn(path, error)
+        return None
+
+
+def _decoded(rows: list[msgspec.Raw]) -> Iterator[Entry]:
+    for start in range(0, len(rows), _DECODED_AT_ONCE):
+        some = msgspec.msgpack.encode(rows[start : start + _DECODED_AT_ONCE])
+        yield from msgspec.msgpack.decode(some, type=tuple[Entry, ...])
+
+
+def _now(entries: Iterable[Entry], head: Head) -> Iterable[Entry]:
     """The entries of the tree applied, of those its base has."""
     if not head.changed and not head.gone:
         return entries
@@ -310,6 +339,10 @@ def _read(path: Path, kind: type[_File]) -> _File | None:
     except FileNotFoundError:
         return None
     except msgspec.MsgspecError as error:
-        log.warning("%s cannot be used (%s): every path is verified anew", path, error)
+        _warn(path, error)
         return None
     return value if value.format == FORMAT else None
+
+
+def _warn(path: Path, error: Exception) -> None:
+    log.warning("%s cannot be used (%s): every path is verified anew", path, error)

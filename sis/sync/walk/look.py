@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import NamedTuple
 
 import msgspec
@@ -13,6 +14,7 @@ from blake3 import blake3
 
 from sis.image.model import ANY_MTIME, HOLE, KIND_OF_TYPE, RUN, RUN_BYTES, TYPE_OF_KIND, Entry, Kind
 from sis.sync.forked import Forked, is_worth_it
+from sis.sync.walk.ahead import Ahead
 from sis.sync.walk.listing import Row, fields_of, place_of, row_of
 from sis.system.beneath import Beneath
 from sis.system.files import Xattrs, member_path, read_xattrs
@@ -107,30 +109,38 @@ def _look(
     buffer = memoryview(bytearray(READ_BYTES))
     wanted, *others = candidates
     others = [entries for entries in others if entries and entries is not wanted]
-    directory, handle = None, -1
-    try:
-        for path, status in suspects:
-            above, name = place_of(path)
-            try:
-                if above != directory:
-                    if handle >= 0:
-                        os.close(handle)
-                    directory, handle = None, -1
-                    handle = tree.open_directory(above or b".")
-                    directory = above
-                member = Member(handle, name, path, status, buffer)
+    ahead = Ahead()
+    for directory, members in groupby(suspects, _directory_of):
+        try:
+            handle = tree.open_directory(directory or b".")
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
+            continue
+        try:
+            for path, status in ahead.of(handle, members, _file_of):
+                member = Member(handle, place_of(path)[1], path, status, buffer)
                 want = wanted.get(path)
-                if want is not None and member.is_equal(want):
-                    yield path, Found(want, row_of(member.status))
-                    continue
-                known = [entry for entries in others if (entry := entries.get(path)) is not None]
-                yield path, member.found([want, *known] if want is not None else known)
-            except OSError as error:
-                if error.errno not in GONE:
-                    raise
-    finally:
-        if handle >= 0:
+                try:
+                    if want is not None and member.is_equal(want):
+                        yield path, Found(want, row_of(member.status))
+                        continue
+                    known = [entry for entries in others if (entry := entries.get(path)) is not None]
+                    yield path, member.found([want, *known] if want is not None else known)
+                except OSError as error:
+                    if error.errno not in GONE:
+                        raise
+        finally:
             os.close(handle)
+
+
+def _directory_of(suspect: Suspect) -> bytes:
+    return place_of(suspect[0])[0]
+
+
+def _file_of(suspect: Suspect) -> tuple[int, bytes] | None:
+    path, status = suspect
+    return (status.st_ino, place_of(path)[1]) if stat.S_ISREG(status.st_mode) and status.st_size else None
 
 
 class Member:

@@ -95,7 +95,7 @@ def observe(
     for path, row, status in walk.entries():
         if status is None:
             if (entry := applied.get(path)) is not None:
-                found[path] = Found(entry, row)
+                found[entry.path] = Found(entry, row)
             else:
                 suspects.append((path, tree.lstat(path)))
             continue
@@ -103,7 +103,7 @@ def observe(
         if directory != listing_of:
             listing_of, trusted = directory, dict(unpacked(listings.get(directory, b"")))
         if trusted and trusted.get(name) == row and (entry := applied.get(path)) is not None:
-            found[path] = Found(entry, row)
+            found[entry.path] = Found(entry, row)
         else:
             suspects.append((path, status))
     found.update(look_closer(tree, suspects, candidates))

@@ -14,6 +14,7 @@ import msgspec
 from sis.image.model import Entry, Kind
 from sis.sync.forked import in_two, is_worth_it
 from sis.sync.rules import parents_of
+from sis.sync.walk.ahead import Ahead
 from sis.sync.walk.listing import ROOT_PARENT, ListedRows, joined, packed, place_of, row_of
 from sis.sync.walk.look import READ_BYTES, Member, equal_file
 from sis.sync.walk.still import Known, is_harmless, surroundings_are_known
@@ -98,6 +99,7 @@ class _Look:
         self._known = known
         self._seen = seen
         self._buffer = memoryview(bytearray(READ_BYTES))
+        self._ahead = Ahead()
 
     def at_root(self, root: int) -> bool:
         status, want = os.fstat(root), self._wanted.get(b".")
@@ -115,7 +117,7 @@ class _Look:
         found: list[bytes] = []
         strangers = 0
         with os.scandir(handle) as members:
-            for member in members:
+            for member in self._ahead.of(handle, members, _file_of):
                 name = member.name.encode("utf-8", "surrogateescape")
                 if name in aside and aside[name] is member.is_dir(follow_symlinks=False):
                     continue
@@ -143,6 +145,10 @@ class _Look:
     def _is_equal(self, directory: int, path: bytes, want: Entry, status: os.stat_result) -> bool:
         member = Member(directory, place_of(path)[1], path, status, self._buffer)
         return member.is_equal(want, mtime=path not in self._known.still.restless)
+
+
+def _file_of(member: os.DirEntry[str]) -> tuple[int, str] | None:
+    return (member.inode(), member.name) if member.is_file(follow_symlinks=False) else None
 
 
 def _are_accounted_for(wanted: Mapping[bytes, Entry], known: Known, is_ignored: Callable[[bytes], bool]) -> bool:
