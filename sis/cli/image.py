@@ -105,6 +105,8 @@ def list_images(context: Context, names: tuple[str, ...]) -> None:
         "note",
     ]
     emit(rows, columns, context.output)
+    if not rows and context.output == "table":
+        click.echo(f"no image in {context.state} yet: sis image build, or sis image commit, makes one", err=True)
 
 
 @image.command()
@@ -154,6 +156,10 @@ def verify(context: Context, name: str | None) -> None:
     """Read every byte of the store, or of one image, and check it against its digest."""
     from sis.image import verify as verifying
 
+    if not context.store.is_dir():
+        raise NotFound(
+            f"there is no image store in {context.state}", hint="name the right directory with --state or SIS_STATE"
+        )
     with progress_bar("verify") as progress:
         found = verifying.verify(store_of(context), name, progress=progress)
     rows = [

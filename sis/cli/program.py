@@ -49,11 +49,33 @@ class Program(click.Group):
             click.echo(f"{program}: interrupted", err=True)
             sys.exit(INTERRUPTED if isinstance(fault.__cause__, KeyboardInterrupt) else 1)
         except OSError as fault:
-            if fault.errno != errno.EPIPE:
+            if fault.errno == errno.EPIPE:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            elif fault.errno in _OF_THE_MACHINE:
+                tell(_of_the_machine(fault), program)
+            else:
                 raise
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+_PERMISSION = "run as root, or as who owns it"
+_NO_ROOM = "make room (df tells where), and run it again: what was done already is kept"
+_OF_THE_MACHINE = {
+    errno.EACCES: _PERMISSION,
+    errno.EPERM: _PERMISSION,
+    errno.EROFS: "it is mounted read-only",
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.ENOTDIR: "there is a file where a directory is needed",
+    errno.EIO: "the disk does not do what it should: see the kernel's log",
+}
+"""What a machine may lack wherever something is opened or written, and what to do about it."""
+
+
+def _of_the_machine(fault: OSError) -> SisError:
+    where = f"{os.fsdecode(fault.filename)}: " if isinstance(fault.filename, str | bytes) else ""
+    return SisError(f"{where}{fault.strerror}", hint=_OF_THE_MACHINE[fault.errno or 0])
 
 
 def tell(fault: SisError, program: str) -> None:

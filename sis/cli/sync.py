@@ -129,14 +129,16 @@ def _totals(answers: Sequence[_Answer], *, dry_run: bool) -> str:
     parts = [counted(len(answers), "node") + ":"]
     if dry_run:
         clean = sum(report.in_sync for report in reports)
-        parts.append(f"{clean} in-sync, {len(reports) - clean} differ, {counted(changes, 'difference')}")
+        parts.append(f"{clean} in-sync, {len(reports) - clean} differing, {counted(changes, 'difference')}")
         parts[-1] += ", nothing was changed"
     else:
         fetched = sum(int(report.totals.get("bytes_fetched", 0)) for report in reports)
         written = sum(int(report.totals.get("bytes_written", 0)) for report in reports)
         in_sync = sum(report.in_sync for report in reports)
         parts.append(f"{in_sync} in-sync, {counted(changes, 'change')},")
-        parts.append(f"{human_bytes(fetched)} moved, {human_bytes(written)} written")
+        by_delta = sum(int(report.totals.get("bytes_delta", 0)) for report in reports)
+        told = f" ({human_bytes(by_delta)} as deltas)" if by_delta else ""
+        parts.append(f"{human_bytes(fetched)} moved{told}, {human_bytes(written)} written")
     if failed:
         parts.append(f"({failed} failed)")
     return " ".join(parts)

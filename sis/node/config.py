@@ -42,7 +42,7 @@ def read_config(root: Path = Path("/")) -> NodeConfig:
     except FileNotFoundError as error:
         raise SisError(
             f"this node was not installed by sis: {path} is missing",
-            hint="use --from, --image and --root to sync without a head",
+            hint="without a head: sis-node sync --from URL|DIR --image NAME --root DIR",
         ) from error
     except PermissionError as error:
         raise SisError(f"cannot read {path}", hint="run as root") from error

@@ -279,7 +279,7 @@ def test_a_dry_sync_that_finds_differences_is_four(admin: Admin) -> None:
     nodes.join()
     assert done.exit_code == 4
     assert done.stdout == (
-        "n001 update /etc/motd (content, mtime)\n2 nodes: 1 in-sync, 1 differ, 1 difference, nothing was changed\n"
+        "n001 update /etc/motd (content, mtime)\n2 nodes: 1 in-sync, 1 differing, 1 difference, nothing was changed\n"
     )
     assert "n001: not equal to the image" in done.stderr
     assert "1 drifted n001" in admin.said("status")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -112,6 +113,16 @@ def faulty(error: BaseException) -> click.Command:
         (Refused("no"), 5, "sis: no\n"),
         (ProgramFailed(["mkfs"], 1, "line"), 1, "sis: mkfs failed (exit code 1)\n  line\n"),
         (KeyboardInterrupt(), 130, "\nsis: interrupted\n"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/srv/sis/refs"),
+            1,
+            "sis: /srv/sis/refs: Permission denied\nhint: run as root, or as who owns it\n",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            1,
+            "sis: No space left on device\nhint: make room (df tells where), and run it again: what was done already is kept\n",
+        ),
     ],
 )
 def test_errors_become_text_and_exit_codes(error: BaseException, code: int, text: str) -> None:
@@ -120,9 +131,10 @@ def test_errors_become_text_and_exit_codes(error: BaseException, code: int, text
     assert done.stderr == text
 
 
-def test_a_bug_shows_its_traceback() -> None:
-    done = CliRunner().invoke(faulty(ZeroDivisionError("ours")), ["go"], prog_name="sis")
-    assert isinstance(done.exception, ZeroDivisionError)
+@pytest.mark.parametrize("bug", [ZeroDivisionError("ours"), OSError(errno.EBADF, "Bad file descriptor")])
+def test_a_bug_shows_its_traceback(bug: Exception) -> None:
+    done = CliRunner().invoke(faulty(bug), ["go"], prog_name="sis")
+    assert isinstance(done.exception, type(bug))
 
 
 def test_usage_faults_are_two() -> None:

@@ -179,3 +179,13 @@ def test_the_policy_of_a_commit(sis: Sis, tree: Path, tmp_path: Path) -> None:
     wrong = sis("commit", "web", "--tree", str(tree), "--policy", str(tmp_path / "rules"))
     assert wrong.exit_code == 1
     assert "rules:1: no such verb: 'reprot'" in wrong.stderr
+
+
+def test_where_there_is_nothing_yet_that_is_said(sis: Sis, tmp_path: Path) -> None:
+    listed = sis("list")
+    assert listed.exit_code == 0
+    assert f"no image in {tmp_path / 'state'} yet" in listed.stderr
+    assert sis("list", "-o", "json").output == "[]\n"
+    verified = sis("verify")
+    assert verified.exit_code == 1
+    assert f"there is no image store in {tmp_path / 'state'}" in verified.stderr
