@@ -162,7 +162,7 @@ def _plan(tree: Beneath, task: _Task, source: ChunkSource | None) -> Plan:
     needed = needed_by(making, want.blobs)
     local = locate(tree, survey.observed, comparison, making, needed.digests.keys()) if source else _NOWHERE
     if source is not None:
-        source.expected = needed.digests
+        source.wanted = needed.digests
     stored_bytes = by_delta.cost if by_delta else source.stored_bytes if source else _unknown
     return make_plan(want.entries, survey.observed, comparison, survey.rules, making, needed, local, stored_bytes)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import NamedTuple, NoReturn
 
 from sis.errors import Corrupt
@@ -77,16 +76,17 @@ def novel_chunks(before: Manifest, after: Manifest) -> tuple[Novel, ...]:
 
 
 def chunk_locations(
-    manifest: Manifest, table: ChunkTable, digests: Mapping[bytes, bytes] = MappingProxyType({})
+    manifest: Manifest, table: ChunkTable, wanted: Mapping[bytes, bytes] | None = None
 ) -> ChunkLocations:
     """Where each chunk of `manifest` lies, by digest. Raises Corrupt if the table is not this manifest's.
 
-    `digests` are some that are in memory already, by themselves: no others take their places.
+    `wanted` are digests that will be asked for, by themselves: these very ones are used, and others left out.
     """
     entries = manifest.entries
     sizes = array("I", [size for (size,) in _SIZE_OF_ROW.iter_unpack(table.rows)])
     rows = len(sizes)
     numbers: dict[bytes, int] = {}
+    digests = wanted or {}
     are_equal = True
     for start in range(0, len(entries), _ENTRIES):
         for digest, size in RUN.iter_unpack(b"".join([entry.chunks for entry in entries[start : start + _ENTRIES]])):
@@ -103,6 +103,8 @@ def chunk_locations(
         raise Corrupt("the chunk table has rows its manifest does not need")
     if not are_equal:
         _refuse_lengths(manifest, {digest: sizes[number] for digest, number in numbers.items()})
+    if wanted is not None and len(wanted) < len(numbers):
+        numbers = {digest: numbers[digest] for digest in wanted if digest in numbers}
     return ChunkLocations(numbers, table.rows)
 
 

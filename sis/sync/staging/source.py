@@ -34,13 +34,13 @@ class ChunkSource:
     """A version of a store.
 
     version_id  is given where the store keeps its documents
-    expected    digests of chunks that may be asked for, by themselves: they are in memory anyway
+    wanted      digests of the chunks that may be asked for, by themselves; None: of all
     """
 
     store: Store
     open: Callable[[], Content] = field(repr=False)
     version_id: str | None = None
-    expected: Mapping[bytes, bytes] = field(default_factory=dict, repr=False)
+    wanted: Mapping[bytes, bytes] | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, store: Store, manifest: Manifest, table: ChunkTable) -> ChunkSource:
@@ -88,10 +88,10 @@ class ChunkSource:
 
     @cached_property
     def locations(self) -> Mapping[bytes, Location]:
-        """By chunk digest, where it lies in the packs."""
+        """By chunk digest, where it lies in the packs; of those that are wanted."""
         from sis.image.documents.tables import chunk_locations
 
-        return chunk_locations(self.content.manifest, self.table, self.expected)
+        return chunk_locations(self.content.manifest, self.table, self.wanted)
 
     def stored_bytes(self, digest: bytes) -> int:
         """What fetching a chunk costs; 0 for one that is in no pack (fetching it says so)."""
@@ -104,7 +104,7 @@ class ChunkSource:
     def forget_chunks(self) -> None:
         """Give back the memory of where chunks lie, until that is asked for again."""
         self.__dict__.pop("locations", None)
-        self.expected = {}
+        self.wanted = None
 
     def pack_name(self, number: int) -> str:
         return f"packs/{self.table.packs[number].digest.hex()}"
