@@ -11,12 +11,14 @@ import click
 
 from sis.cli.context import Context
 from sis.cli.output import Column, emit, emit_one, human_bytes
+from sis.cli.shown import counted
 from sis.cli.versions import parse, progress_bar, resolve, store_of
 from sis.errors import Corrupt, NotFound, UsageFault
 
 if TYPE_CHECKING:
     from sis.image.model import Entry, Manifest
     from sis.image.store import LocalStore
+    from sis.image.verify import Problem
 
 
 @click.group("image")
@@ -183,13 +185,23 @@ def verify(context: Context, name: str | None) -> None:
     if rows:
         details = [line for problem in found.problems for line in _problem_lines(problem)]
         raise Corrupt(
-            f"the store has {len(rows)} damaged or missing files",
+            f"the store has {counted(len(rows), 'damaged or missing file')}",
             details=details if context.output == "table" else (),
-            hint="copy the named files from another copy of the store, or commit the tree again",
+            hint=_remedy(found.problems),
         )
 
 
-def _problem_lines(problem: Any) -> Iterator[str]:
+def _remedy(problems: Sequence[Problem]) -> str:
+    deltas = [problem for problem in problems if problem.file.startswith("deltas/")]
+    ways = []
+    if len(deltas) < len(problems):
+        ways.append("copy the named files from another copy of the store, or commit the tree again")
+    if deltas:
+        ways.append("nodes do without a damaged delta: remove the file; 'sis image deltas NAME CHANNEL' makes it again")
+    return "; ".join(ways)
+
+
+def _problem_lines(problem: Problem) -> Iterator[str]:
     yield f"{problem.file}: {problem.fault}"
     if problem.versions:
         yield f"    hits {', '.join(problem.versions)}"

@@ -30,6 +30,7 @@ HEAVY = (
     "cryptography",
     "jinja2",
 )
+NO_ROOM = "make room (df tells where), and run it again: what was done already is kept"
 MOST_MODULES = 150
 """Modules loaded beyond the interpreter's own; click alone brings 62."""
 
@@ -121,7 +122,7 @@ def faulty(error: BaseException) -> click.Command:
         (
             OSError(errno.ENOSPC, "No space left on device"),
             1,
-            "sis: No space left on device\nhint: make room (df tells where), and run it again: what was done already is kept\n",
+            f"sis: No space left on device\nhint: {NO_ROOM}\n",
         ),
     ],
 )

@@ -103,7 +103,7 @@ def test_damage_is_told_and_fails(sis: Sis, tree: Path, tmp_path: Path) -> None:
     (store.path / "packs" / name).unlink()
     done = sis("verify")
     assert done.exit_code == 1
-    assert "the store has 1 damaged or missing files" in done.stderr
+    assert "the store has 1 damaged or missing file" in done.stderr
     assert f"packs/{name}: it is missing from the store" in done.stderr
     assert "hits web@1" in done.stderr
     assert "/etc/hosts" in done.stderr
@@ -189,3 +189,22 @@ def test_where_there_is_nothing_yet_that_is_said(sis: Sis, tmp_path: Path) -> No
     verified = sis("verify")
     assert verified.exit_code == 1
     assert f"there is no image store in {tmp_path / 'state'}" in verified.stderr
+
+
+def test_a_damaged_delta_has_a_remedy_of_its_own(sis: Sis, tree: Path, tmp_path: Path) -> None:
+    sis("commit", "web", "--tree", str(tree))
+    sis("publish", "web@1", "stable")
+    (tree / "noise").write_bytes(noise("more", 50_000))
+    sis("commit", "web", "--tree", str(tree))
+    assert sis("publish", "web@2", "stable").exit_code == 0
+    (delta,) = (tmp_path / "state/store/deltas").glob("*-*")
+    raw = bytearray(delta.read_bytes())
+    raw[-1] ^= 1
+    delta.write_bytes(raw)
+    done = sis("verify")
+    assert done.exit_code == 1
+    assert "remove the file; 'sis image deltas NAME CHANNEL' makes it again" in done.stderr
+    assert "commit the tree again" not in done.stderr
+    delta.unlink()
+    assert "delta from web@1" in sis("deltas", "web", "stable").output
+    assert sis("verify").exit_code == 0
