@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 from sis.errors import Refused, SisError
-from sis.image.sign import Signer, is_signed
+from sis.image.store.sign import Signer, is_signed
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from sis.cli import main
 from sis.image import commit
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
 from tests.trees import FIXTURES, make_tree, read_listing
 
 TREE = FIXTURES / "render" / "trees" / "debian12-compute.json"

@@ -8,16 +8,16 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from sis.image import delta_make
-from sis.image.delta_make import Made
-from sis.image.delta_plan import Work, plan_items
+from sis.image.deltas import making
+from sis.image.deltas.making import Made
+from sis.image.deltas.plan import Work, plan_items
 from sis.image.documents import codec
 from sis.image.documents.rows import Rows
 from sis.image.documents.tables import novel_chunks
 from sis.image.kept.store import KeptStore
 from sis.image.model import Manifest
-from sis.image.reference import parse, resolve
-from sis.image.store import DocumentStore
+from sis.image.store.reader import DocumentStore
+from sis.image.store.reference import parse, resolve
 from sis.sync import engine
 from sis.sync.desired import desired_tree
 from sis.sync.model import LayerFile, Outcome
@@ -142,7 +142,7 @@ class DeltaBench:
         return self.bench.store.path / "deltas" / "-".join(self.ids)
 
     def make_delta(self, **options: int) -> Made:
-        made = delta_make.make(self.bench.store, *self.ids, **options)
+        made = making.make(self.bench.store, *self.ids, **options)
         assert made is not None
         return made
 

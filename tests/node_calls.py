@@ -10,7 +10,7 @@ from urllib.parse import quote
 import msgspec
 import sqlalchemy as sa
 
-from sis.image.sign import Signer
+from sis.image.store.sign import Signer
 from sis.inventory import schema
 from sis.inventory.clock import now
 from sis.inventory.db import Inventory

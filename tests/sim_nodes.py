@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sis.errors import SisError
-from sis.image import commit, refs
-from sis.image.sign import Signer
-from sis.image.store import LocalStore
+from sis.image import commit
+from sis.image.store import refs
+from sis.image.store.local import LocalStore
+from sis.image.store.sign import Signer
 from sis.inventory.db import Inventory
 from sis.inventory.model import Assignment, Interface, Network, NewNode
 from sis.node.connection import HeadConnection

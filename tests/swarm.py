@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from sis.image.sign import Signer
+from sis.image.store.sign import Signer
 from sis.inventory.db import Inventory
 from sis.inventory.model import Assignment, Interface, Network, NewNode
 from sis.sealed import ERA_HEADER, PROOF_HEADER, Question

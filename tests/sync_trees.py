@@ -14,8 +14,8 @@ from pathlib import Path
 
 from sis.image.commit import commit
 from sis.image.policy import Policy
-from sis.image.reference import parse, resolve
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
+from sis.image.store.reference import parse, resolve
 from sis.sync import engine
 from sis.sync.desired import DesiredTree, lay_over
 from sis.sync.model import LayerFile, Outcome

@@ -14,7 +14,7 @@ from sis.build.steps import Progress, Steps, quiet
 from sis.image.commit import commit
 from sis.image.model import Version
 from sis.image.policy import OS_DEFAULTS
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
 from sis.spec.imagespec import ImageSpec
 
 

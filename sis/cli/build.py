@@ -67,7 +67,7 @@ def _boot_files(context: Context, spec: ImageSpec, built: Built, progress: Calla
 def _installer_tree(context: Context, spec: ImageSpec, progress: Callable[[str, str], None]) -> Path:
     """The tree of the installer image; built when it is missing or its spec has changed since."""
     from sis.build import pipeline, trees
-    from sis.image.store import LocalStore
+    from sis.image.store.local import LocalStore
     from sis.spec import imagespec
 
     wanted = imagespec.load(INSTALLER, search=spec.folders)

@@ -52,7 +52,7 @@ def init(
 
     Safe to run again.
     """
-    from sis.image.store import LocalStore
+    from sis.image.store.local import LocalStore
     from sis.inventory import host_keys
     from sis.inventory.model import Network
 

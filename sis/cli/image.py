@@ -17,7 +17,7 @@ from sis.errors import Corrupt, NotFound, UsageFault
 
 if TYPE_CHECKING:
     from sis.image.model import Entry, Manifest
-    from sis.image.store import LocalStore
+    from sis.image.store.local import LocalStore
     from sis.image.verify import Problem
 
 
@@ -75,7 +75,7 @@ def commit(context: Context, name: str, tree: Path, policy: str | None, note: st
 @click.pass_obj
 def list_images(context: Context, names: tuple[str, ...]) -> None:
     """List the generations of all images, or of those named."""
-    from sis.image import refs
+    from sis.image.store import refs
 
     store = store_of(context)
     rows = []

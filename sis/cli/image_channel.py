@@ -13,10 +13,10 @@ from sis.cli.output import emit_one, human_bytes
 from sis.cli.versions import progress_bar, resolve, store_of
 
 if TYPE_CHECKING:
-    from sis.image.delta_make import Made
+    from sis.image.deltas.making import Made
     from sis.image.model import Ref
-    from sis.image.refs import Moved
-    from sis.image.store import LocalStore
+    from sis.image.store.local import LocalStore
+    from sis.image.store.refs import Moved
 
 _GENTLE = 10
 """Niceness of work that nobody waits for."""
@@ -33,7 +33,7 @@ def publish(context: Context, reference: str, channel: str, no_deltas: bool) -> 
     Then deltas are made from what the channel pointed to before, the last three: nodes there fetch one file. A running
     head makes them in the background, and after them one file for new nodes; nodes that come earlier fetch chunks.
     """
-    from sis.image import refs
+    from sis.image.store import refs
 
     store = store_of(context)
     wanted = resolve(store, reference)
@@ -50,7 +50,7 @@ def publish(context: Context, reference: str, channel: str, no_deltas: bool) -> 
 @click.pass_obj
 def rollback(context: Context, name: str, channel: str) -> None:
     """Point CHANNEL of image NAME back at what it named before; deltas to it are made as for publish."""
-    from sis.image import refs
+    from sis.image.store import refs
 
     store = store_of(context)
     moved = _change_channel(context, store, name, channel, lambda ref: refs.rollback(ref, channel))
@@ -79,10 +79,10 @@ def _change_channel(
 
 def _have_deltas(context: Context, store: LocalStore, moved: Moved, channel: str) -> None:
     """Leave the deltas of a channel that was moved to the head, or make them here when none runs."""
-    from sis.image import delta_wanted
+    from sis.image.deltas import wanted
     from sis.system import locks
 
-    delta_wanted.want(store, moved, channel)
+    wanted.want(store, moved, channel)
     if locks.is_held(context.state / "run" / "head.lock"):
         click.echo("the head makes the deltas: nodes that come before they are there fetch chunks", err=True)
     else:
@@ -90,13 +90,13 @@ def _have_deltas(context: Context, store: LocalStore, moved: Moved, channel: str
 
 
 def _make_deltas(store: LocalStore, image: str, channel: str) -> None:
-    from sis.image import delta_wanted
+    from sis.image.deltas import wanted
 
     with progress_bar("deltas") as progress:
-        made = list(delta_wanted.make_wanted(store, image, channel, progress=progress))
+        made = list(wanted.make_wanted(store, image, channel, progress=progress))
     for one in made:
         click.echo(f"delta from {one.before}: {_delta_line(one)}", err=True)
-    if (image, channel) in delta_wanted.wanted_whole(store):
+    if (image, channel) in wanted.wanted_whole(store):
         command = f"'sis image deltas {image} {channel} --whole'"
         click.echo(f"new nodes fetch chunks until a running head, or {command}, has made one file for them", err=True)
 
@@ -109,7 +109,7 @@ def _make_deltas(store: LocalStore, image: str, channel: str) -> None:
 @click.pass_obj
 def deltas(context: Context, name: str, channel: str, gently: bool, whole: bool) -> None:
     """Make the deltas to what CHANNEL of image NAME points to that are not there yet, and wait for them."""
-    from sis.image import delta_wanted
+    from sis.image.deltas import wanted
 
     store = store_of(context)
     store.ref(name)
@@ -119,7 +119,7 @@ def deltas(context: Context, name: str, channel: str, gently: bool, whole: bool)
         _make_deltas(store, name, channel)
         return
     with progress_bar("delta") as progress:
-        made = delta_wanted.make_whole(store, name, channel, progress=progress)
+        made = wanted.make_whole(store, name, channel, progress=progress)
     click.echo(f"delta from nothing: {_delta_line(made)}" if made else "nothing lacks", err=True)
 
 
@@ -129,12 +129,12 @@ def deltas(context: Context, name: str, channel: str, gently: bool, whole: bool)
 @click.pass_obj
 def delta(context: Context, before: str, after: str) -> None:
     """Make the delta that leads from one version to another, as publish does for those it knows of."""
-    from sis.image import delta_make
+    from sis.image.deltas import making
 
     store = store_of(context)
     old, new = resolve(store, before), resolve(store, after)
     with progress_bar("delta") as progress:
-        made = delta_make.make(store, old.version_id, new.version_id, progress=progress)
+        made = making.make(store, old.version_id, new.version_id, progress=progress)
     if context.output != "table":
         emit_one({"name": f"{old.version_id}-{new.version_id}", "made": _delta_row(made)}, context.output)
     elif made is None:

@@ -119,7 +119,7 @@ def _files(renders: Renders, name: str, image: str | None) -> dict[str, Rendered
     from dataclasses import replace
 
     from configurator.errors import ConfiguratorError
-    from sis.image import reference
+    from sis.image.store import reference
     from sis.inventory.model import Assignment
 
     node = renders.inventory.nodes.get(name)

@@ -105,8 +105,8 @@ def _show_changes(context: Context, inventory: Inventory, node: Node) -> None:
 
 def _means(context: Context, node: Node) -> str | None:
     """What the node's image reference means now; None when it means nothing."""
-    from sis.image import reference
-    from sis.image.store import LocalStore
+    from sis.image.store import reference
+    from sis.image.store.local import LocalStore
 
     if node.assignment is None:
         return None

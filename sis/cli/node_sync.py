@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from sis.image.reference import Resolved
+    from sis.image.store.reference import Resolved
     from sis.sync.model import Change, Outcome, Totals
     from sis.sync.rules import PathPolicy
 
@@ -122,8 +122,8 @@ def _prepared(
     state = state_of(root, state)
     with engine.begin(root, state, full=full, changing=changing) as begun:
         from sis.image.kept.store import KeptStore
-        from sis.image.reference import parse, resolve
-        from sis.image.store import open_store
+        from sis.image.store.opening import open_store
+        from sis.image.store.reference import parse, resolve
         from sis.sync.desired import desired_tree
         from sis.sync.staging.source import documents_of, open_source
 

@@ -69,8 +69,8 @@ def _show(context: Context, inventory: Inventory, nodes: Sequence[Node]) -> None
 def _wanted(context: Context, nodes: Sequence[Node]) -> dict[str, str]:
     """Image reference → "compute@12": what each means now; references that mean nothing are left out."""
     from sis.errors import SisError
-    from sis.image import reference
-    from sis.image.store import LocalStore
+    from sis.image.store import reference
+    from sis.image.store.local import LocalStore
 
     store = LocalStore(context.store)
     found = {}

@@ -3,37 +3,38 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sis.cli.context import Context
 
 if TYPE_CHECKING:
-    from sis.image.reference import Reference, Resolved
-    from sis.image.store import LocalStore
+    from sis.image.progress import Progress
+    from sis.image.store.local import LocalStore
+    from sis.image.store.reference import Reference, Resolved
 
 
 def store_of(context: Context) -> LocalStore:
-    from sis.image.store import LocalStore
+    from sis.image.store.local import LocalStore
 
     return LocalStore(context.store)
 
 
 def parse(text: str) -> Reference:
-    from sis.image import reference
+    from sis.image.store import reference
 
     return reference.parse(text)
 
 
 def resolve(store: LocalStore, text: str) -> Resolved:
-    from sis.image import reference
+    from sis.image.store import reference
 
     return reference.resolve(store, reference.parse(text))
 
 
 @contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[str, int, int], None] | None]:
+def progress_bar(what: str) -> Iterator[Progress | None]:
     """A progress bar on a terminal's stderr, nothing elsewhere."""
     if not sys.stderr.isatty():
         yield None

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from sis.head import installs, rollouts, rollouts_act, views
 from sis.head.renders import Renders
-from sis.image import delta_wanted, refs
-from sis.image.store import LocalStore
+from sis.image.deltas import wanted
+from sis.image.store import refs
+from sis.image.store.local import LocalStore
 from sis.inventory.db import Inventory
 from sis.inventory.model import OrderKind
 from sis.inventory.names import fold
@@ -74,5 +75,5 @@ def publish(store: LocalStore, image: str, channel: str, generation: int | None)
         moved = refs.rollback(ref, channel) if generation is None else refs.publish(ref, generation, channel)
         if moved.before != moved.after:
             store.write_ref(moved.ref)
-            delta_wanted.want(store, moved, channel)
+            wanted.want(store, moved, channel)
     return views.Published(f"{image}@{channel}", moved.before, moved.after)

@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from sis.errors import SisError
 from sis.head.answers import fault
-from sis.image.connections import TICKET_HEADER
+from sis.image.store.connections import TICKET_HEADER
 
 TRANSFERS = 64
 """At once, unless the setting `transfers` says otherwise."""

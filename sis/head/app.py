@@ -30,7 +30,7 @@ from sis.head.rollouts_drive import Driver
 from sis.head.specs import Specs
 from sis.head.waiting import Seen, Waiters
 from sis.head.who import Gate
-from sis.image.store import FOLDERS
+from sis.image.store.reader import FOLDERS
 from sis.inventory.db import Inventory
 from sis.netboot import ipxe, tftp
 

@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from sis import sealed
 from sis.head.answers import Denied, decoded, fault, raw_body
-from sis.image.sign import Signer
+from sis.image.store.sign import Signer
 from sis.inventory.access import Access, Caller, Proves
 from sis.sealed import ERA_HEADER, PROOF_HEADER, SEALED, Asked, Proof
 

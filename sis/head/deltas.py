@@ -17,8 +17,8 @@ from typing import NamedTuple
 from anyio import to_thread
 
 from sis.errors import SisError
-from sis.image.delta_wanted import wanted, wanted_whole
-from sis.image.store import LocalStore
+from sis.image.deltas.wanted import wanted, wanted_whole
+from sis.image.store.local import LocalStore
 from sis.inventory.stream import Stream, row
 from sis.system import process
 

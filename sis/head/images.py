@@ -8,9 +8,9 @@ import stat
 from dataclasses import dataclass
 
 from sis.errors import NotFound, SisError
-from sis.image import reference, refs
 from sis.image.documents import diff as differ
-from sis.image.store import LocalStore
+from sis.image.store import reference, refs
+from sis.image.store.local import LocalStore
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class PackageChange:
 
 @dataclass(frozen=True, slots=True)
 class PathChange:
-    """As in `sis.image.diff.ManifestChange`."""
+    """As in `sis.image.documents.diff.ManifestChange`."""
 
     action: str
     path: str

@@ -244,8 +244,8 @@ def checks(state: Path) -> Checks:
 
 def image_of(state: Path, text: str) -> tuple[str, str]:
     """Name and selector of an image that is there. Raises NotFound with near names, UsageFault."""
-    from sis.image import reference
-    from sis.image.store import LocalStore
+    from sis.image.store import reference
+    from sis.image.store.local import LocalStore
 
     wanted = reference.parse(text)
     reference.resolve(LocalStore(state / "store"), wanted)

@@ -26,10 +26,10 @@ from sis.errors import SisError, SpecInvalid
 from sis.head import applied
 from sis.head.kept import Kept
 from sis.head.version_tree import VersionTree
-from sis.image import reference
 from sis.image.model import Version
-from sis.image.reference import Reference, Resolved
-from sis.image.store import LocalStore
+from sis.image.store import reference
+from sis.image.store.local import LocalStore
+from sis.image.store.reference import Reference, Resolved
 from sis.inventory import records
 from sis.inventory.db import Inventory
 from sis.inventory.model import Node

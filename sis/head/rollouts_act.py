@@ -17,7 +17,7 @@ from sis.head.renders import Renders
 from sis.head.rollouts_drive import Senses
 from sis.head.rollouts_node import Known, Rules
 from sis.head.rollouts_step import Step, Told
-from sis.image.reference import Resolved
+from sis.image.store.reference import Resolved
 from sis.inventory import access, acting, orders, rollouts
 from sis.inventory.clock import now
 from sis.inventory.db import Inventory

@@ -23,7 +23,7 @@ from sis.head.drains import Drains, Hooks, hooks_of
 from sis.head.renders import Renders
 from sis.head.rollouts_node import Ask, Known, Rules
 from sis.head.rollouts_step import Step, Told, step
-from sis.image import reference
+from sis.image.store import reference
 from sis.inventory import access, history, node_read, node_write, orders, rollouts, schema, settings
 from sis.inventory.clock import now
 from sis.inventory.db import Inventory

@@ -8,9 +8,9 @@ from typing import Literal
 from configurator.footprint import Footprint, Found, of_tree
 from configurator.shared import Shared
 from configurator.site import Tree
-from sis.image.content import Contents
 from sis.image.model import Entry, Kind, Manifest, Version
-from sis.image.store import LocalStore
+from sis.image.store.content import Contents
+from sis.image.store.local import LocalStore
 
 _KINDS: dict[Kind, Literal["file", "dir", "symlink"]] = {
     Kind.FILE: "file",

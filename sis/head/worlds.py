@@ -13,7 +13,7 @@ from sis.errors import NotFound
 from sis.head import applied
 from sis.head.applied import AppliedSite
 from sis.head.renders import Inputs, Renders, facts_of
-from sis.image.reference import Resolved
+from sis.image.store.reference import Resolved
 from sis.inventory import cluster_file, records
 from sis.inventory import settings as cluster_settings
 from sis.inventory.cluster import bring_in, network_of, node_of

@@ -1,1 +1,1 @@
-"""A tree ⇄ an image version: scan, chunk, pack, manifest, refs, verify, prune."""
+"""A tree ⇄ an image version: committed, verified and pruned; its documents, stores and deltas each in a room."""

@@ -11,14 +11,14 @@ from pathlib import Path
 import msgspec
 
 from sis.errors import Corrupt, NotFound, Refused
-from sis.image import packs, refs
 from sis.image.documents import manifest_out
-from sis.image.index import ChunkIndex
 from sis.image.model import FORMAT, ChunkTable, Manifest, Ref, Version
-from sis.image.packs import PACK_BYTES_TARGET, PackRow, PackWriter
-from sis.image.store import LocalStore
+from sis.image.progress import Progress
+from sis.image.store import packs, refs
+from sis.image.store.index import ChunkIndex
+from sis.image.store.local import LocalStore
+from sis.image.store.packs import PACK_BYTES_TARGET, PackRow, PackWriter
 from sis.image.tree import dictionary
-from sis.image.tree.content import Progress
 from sis.image.tree.found import IDENTITY, ScanCache
 from sis.image.tree.scan import Scan, scan
 

@@ -6,11 +6,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sis.errors import NotFound, Refused, UsageFault
-from sis.image import refs
-from sis.image.delta import NOTHING
+from sis.image.deltas.delta import NOTHING
 from sis.image.model import Ref
-from sis.image.reference import Reference
-from sis.image.store import LocalStore
+from sis.image.store import refs
+from sis.image.store.local import LocalStore
+from sis.image.store.reference import Reference
 
 
 @dataclass(frozen=True)

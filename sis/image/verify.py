@@ -13,13 +13,15 @@ from pathlib import Path
 from blake3 import blake3
 
 from sis.errors import Corrupt, NotFound, Refused, SisError
-from sis.image.delta import NOTHING
-from sis.image.delta_read import open_delta
+from sis.image.deltas.delta import NOTHING
+from sis.image.deltas.reading import open_delta
 from sis.image.documents.tables import Location, chunk_locations
 from sis.image.model import Manifest, PackRef, Version
 from sis.image.names import show_path
-from sis.image.packs import decode, read_footer
-from sis.image.store import LocalStore, immutable_name
+from sis.image.progress import Progress
+from sis.image.store.local import LocalStore
+from sis.image.store.packs import decode, read_footer
+from sis.image.store.reader import immutable_name
 
 PATHS_SHOWN = 20
 
@@ -59,9 +61,7 @@ class _Generation:
     packs: tuple[PackRef, ...] = ()
 
 
-def verify(
-    store: LocalStore, image: str | None = None, *, progress: Callable[[str, int, int], None] | None = None
-) -> Verification:
+def verify(store: LocalStore, image: str | None = None, *, progress: Progress | None = None) -> Verification:
     """Check one image's versions, or the whole store. Reads every byte of every pack concerned and writes nothing.
 
     Raises NotFound for an unknown image.
@@ -79,7 +79,7 @@ def verify(
 
 
 class _Run:
-    def __init__(self, store: LocalStore, progress: Callable[[str, int, int], None] | None) -> None:
+    def __init__(self, store: LocalStore, progress: Progress | None) -> None:
         self.store = store
         self.problems: list[Problem] = []
         self.notices: list[str] = []

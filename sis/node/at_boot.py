@@ -14,7 +14,7 @@ import msgspec
 
 from sis.image.kept.store import KeptStore
 from sis.image.policy import Policy
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
 from sis.node import reports
 from sis.node.due import reboot_due
 from sis.node.held import Held

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from sis.errors import Refused, SisError, Unreachable
-from sis.image.sign import Signer
+from sis.image.store.sign import Signer
 from sis.node.config import NodeConfig
 from sis.sealed import ERA, ERA_HEADER, PROOF_HEADER, Question
 from sis.wire import Desired, Event, Hello, Order, Report, Welcome

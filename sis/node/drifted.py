@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 
 from sis.errors import SisError
-from sis.image.content import Contents
 from sis.image.model import Entry, Kind
+from sis.image.store.content import Contents
 from sis.node.held import Held
 from sis.sync.model import Change, Outcome
 from sis.system.beneath import Beneath

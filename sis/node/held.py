@@ -10,7 +10,8 @@ from sis.errors import Corrupt
 from sis.image.kept.store import KeptStore
 from sis.image.model import Version
 from sis.image.policy import Policy
-from sis.image.store import Store, open_store
+from sis.image.store.opening import open_store
+from sis.image.store.reader import Store
 from sis.sync import engine
 from sis.sync.desired import DesiredTree, desired_tree
 from sis.sync.model import Observer, Outcome

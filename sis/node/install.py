@@ -18,7 +18,7 @@ from sis.disk.plan import make_plan
 from sis.disk.planned import DiskPlan
 from sis.disk.probe import found_disks
 from sis.errors import ProgramFailed, SisError
-from sis.image.sign import Signer
+from sis.image.store.sign import Signer
 from sis.node import reports
 from sis.node.boot import write_boot_menu
 from sis.node.config import BootConfig, NodeConfig, write_config

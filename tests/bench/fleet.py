@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sis.image import commit, refs
-from sis.image.store import LocalStore
+from sis.image import commit
+from sis.image.store import refs
+from sis.image.store.local import LocalStore
 from sis.inventory import db
 from sis.inventory.clock import now
 from sis.inventory.exchange import forms

@@ -9,7 +9,7 @@ import msgspec
 
 from configurator.facts import Facts, decode_facts
 from sis.image import commit
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
 from sis.inventory import cluster as inventory_cluster
 from sis.inventory import db
 from sis.inventory.db import Inventory

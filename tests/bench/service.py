@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
 from sis.inventory import db
 from sis.inventory.clock import now
 from sis.inventory.db import Inventory

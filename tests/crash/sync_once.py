@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from sis.image.policy import Policy
-from sis.image.reference import parse, resolve
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
+from sis.image.store.reference import parse, resolve
 from sis.sync import engine
 from sis.sync.desired import lay_over
 from sis.sync.staging.source import ChunkSource

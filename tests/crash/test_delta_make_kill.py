@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 from sis.image.commit import commit
-from sis.image.delta_wanted import wanted
-from sis.image.store import LocalStore
+from sis.image.deltas.wanted import wanted
+from sis.image.store.local import LocalStore
 from sis.image.verify import verify
 from tests.delta_trees import like_a_program, recompiled
 

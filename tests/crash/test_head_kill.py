@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
 from sis.inventory import db
 from sis.inventory.clock import now
 from sis.wire import Event

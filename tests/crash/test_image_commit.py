@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sis.image.commit import commit
 from sis.image.model import Ref
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
 from sis.image.verify import verify
 from tests.image_trees import noise
 
@@ -21,9 +21,10 @@ KILLS = 30
 WORK = """
 import sys, time
 from pathlib import Path
-from sis.image import prune, refs
+from sis.image import prune
 from sis.image.commit import commit
-from sis.image.store import LocalStore
+from sis.image.store import refs
+from sis.image.store.local import LocalStore
 import sis.image.commit as committing
 
 committing.PACK_BYTES_TARGET = 200_000

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sis.image import delta_make
+from sis.image.deltas import making
 from sis.image.kept.store import KeptStore
-from sis.image.reference import parse, resolve
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
+from sis.image.store.reference import parse, resolve
 from sis.sync import engine, mend
 from sis.sync.desired import desired_tree
 from sis.sync.model import Outcome
@@ -77,7 +77,7 @@ def test_a_step_cut_off_anywhere_is_taken_up(tmp_path: Path, monkeypatch: pytest
     for tree in (one, two):
         bench.commit(tree)
     ids = [resolve(store, parse(f"image@{number}")).version_id for number in (1, 2)]
-    delta_make.make(store, ids[0], ids[1], processes=1)
+    making.make(store, ids[0], ids[1], processes=1)
     sync(bench, "image@1")
     old, new = states(one), states(two)
     near = 0

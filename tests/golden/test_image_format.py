@@ -10,15 +10,15 @@ import msgspec
 import pytest
 from blake3 import blake3
 
-from sis.image import reference
 from sis.image.commit import commit
 from sis.image.documents import codec
 from sis.image.documents.tables import chunk_locations
 from sis.image.model import HOLE, Manifest, pack_chunks
 from sis.image.model import Chunk as Run
 from sis.image.names import digest_of, show_path
-from sis.image.packs import decode, read_footer
-from sis.image.store import LocalStore
+from sis.image.store import reference
+from sis.image.store.local import LocalStore
+from sis.image.store.packs import decode, read_footer
 from sis.image.tree import chunk
 from sis.image.tree.scan import scan
 from sis.image.verify import verify

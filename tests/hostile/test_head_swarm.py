@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
 from sis.inventory.clock import now
 from sis.wire import Event
 from tests.swarm import Peer, armed, at_once, define

@@ -19,8 +19,8 @@ from sis.cli import main
 from sis.errors import Refused, Unreachable
 from sis.head import calls
 from sis.image import commit
-from sis.image.sign import Signer
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
+from sis.image.store.sign import Signer
 from sis.inventory import db
 from sis.inventory.model import Assignment, Interface, Network, NewNode
 from sis.node import reports

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sis.image import refs
 from sis.image.commit import commit
-from sis.image.store import FOLDERS, LocalStore
+from sis.image.store import refs
+from sis.image.store.local import LocalStore
+from sis.image.store.reader import FOLDERS
 from sis.image.verify import verify
 from tests.image_trees import make_simple, noise
 

@@ -13,11 +13,11 @@ import zstandard
 from blake3 import blake3
 
 from sis.errors import Corrupt
-from sis.image import delta, delta_make, delta_read, patches
 from sis.image.commit import commit
-from sis.image.delta import Head, Header, Item, Stretch, TablePart
+from sis.image.deltas import delta, making, patches, reading
+from sis.image.deltas.delta import Head, Header, Item, Stretch, TablePart
 from sis.image.model import PackRef
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
 
 
 @pytest.fixture(scope="module")
@@ -35,26 +35,26 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[LocalStore, str, str
     (where / "2/z").write_bytes(rng.randbytes(140_000))
     store = LocalStore(where / "store")
     one, two = (commit(store, "image", where / str(number)).version_id for number in (1, 2))
-    delta_make.make(store, one, two, processes=1)
+    making.make(store, one, two, processes=1)
     return store, one, two
 
 
 def head_of(made: tuple[LocalStore, str, str]) -> tuple[Head, bytes]:
     store, one, two = made
-    opened = delta_read.open_delta(store, one, two)
+    opened = reading.open_delta(store, one, two)
     assert opened is not None
     raw = (store.path / opened.name).read_bytes()
     return opened.head, raw[opened.header.items_offset :]
 
 
-def bind(made: tuple[LocalStore, str, str], head: Head | bytes, items: bytes) -> delta_read.Delta:
+def bind(made: tuple[LocalStore, str, str], head: Head | bytes, items: bytes) -> reading.Delta:
     """Write a delta with a right header around `head` and open it as a node does."""
     store, one, two = made
     stored = head if isinstance(head, bytes) else delta.encode_head(head)
     header = delta.encode_header(one, two, stored, len(items), blake3(items).digest())
     raw = header + stored + items
     decoded = delta.decode_header(raw[: delta.HEADER.size], one, two, len(raw))
-    opened = delta_read.OpenDelta(store, "deltas/x", decoded, delta.decode_head(stored, decoded), raw)
+    opened = reading.OpenDelta(store, "deltas/x", decoded, delta.decode_head(stored, decoded), raw)
     manifests = [store.manifest(store.version(each).manifest) for each in (one, two)]
     return opened.bound(*manifests)
 
@@ -181,9 +181,9 @@ def test_a_swapped_payload_does_not_come_out(made: tuple[LocalStore, str, str]) 
     start = first.offset - placed[0].offset
     payload = items[start : start + first.item.stored]
     with pytest.raises(Corrupt, match="does not match its digest"):
-        delta_read.decode_item(first, payload[:-1] + bytes([payload[-1] ^ 1]), b"")
+        reading.decode_item(first, payload[:-1] + bytes([payload[-1] ^ 1]), b"")
     with pytest.raises(Corrupt, match=r"does not come out as chunk|does not decompress"):
-        delta_read.decode_item(first, payload, bytes(sum(stretch.length for stretch in first.item.base)))
+        reading.decode_item(first, payload, bytes(sum(stretch.length for stretch in first.item.base)))
 
 
 def test_table_rows_that_are_not_right(made: tuple[LocalStore, str, str]) -> None:
@@ -284,4 +284,4 @@ def test_names_and_sizes_of_a_header_are_what_it_says() -> None:
 
 def test_a_store_without_that_delta(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    assert delta_read.open_delta(store, "00" * 32, "11" * 32) is None
+    assert reading.open_delta(store, "00" * 32, "11" * 32) is None

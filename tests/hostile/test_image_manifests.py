@@ -18,7 +18,7 @@ from sis.image.documents.stored import decompress
 from sis.image.documents.tables import Location, chunk_locations
 from sis.image.model import HOLE, Chunk, ChunkTable, Entry, Kind, Manifest, PackRef, pack_chunks
 from sis.image.names import show_path
-from sis.image.packs import PackWriter, decode, encode, read_footer
+from sis.image.store.packs import PackWriter, decode, encode, read_footer
 
 ROOT = Entry(b".", Kind.DIR, 0o755, 0, 0, 0)
 DIGEST = b"\x11" * 32

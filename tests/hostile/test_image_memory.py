@@ -11,9 +11,9 @@ from blake3 import blake3
 
 from sis.image.documents import manifest_out
 from sis.image.model import TABLE_ROW, Chunk, ChunkTable, Entry, Kind, Manifest, PackRef, Version, pack_chunks
-from sis.image.packs import PackRow, encode
-from sis.image.refs import now_text
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
+from sis.image.store.packs import PackRow, encode
+from sis.image.store.refs import now_text
 
 FILES = 60_000
 BOUND_BYTES = 100 << 20
@@ -22,9 +22,9 @@ BOUND_BYTES = 100 << 20
 _MAKE = """
 import sys
 from pathlib import Path
-from sis.image import delta_make
-from sis.image.store import LocalStore
-made = delta_make.make(LocalStore(Path(sys.argv[1])), *sys.argv[2:])
+from sis.image.deltas import making
+from sis.image.store.local import LocalStore
+made = making.make(LocalStore(Path(sys.argv[1])), *sys.argv[2:])
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
 print(made.output_bytes, int(peak.split()[1]) * 1024)
 """

@@ -9,10 +9,11 @@ from click.testing import CliRunner
 
 from sis.cli.node_main import main
 from sis.errors import Refused
-from sis.image import commit, refs
+from sis.image import commit
 from sis.image.kept.store import KeptStore
-from sis.image.sign import Signer
-from sis.image.store import LocalStore
+from sis.image.store import refs
+from sis.image.store.local import LocalStore
+from sis.image.store.sign import Signer
 
 
 @pytest.fixture

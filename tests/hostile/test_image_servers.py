@@ -11,9 +11,9 @@ import pytest
 
 from sis.errors import Corrupt, NotFound, SisError, Unreachable
 from sis.image.commit import Committed, commit
-from sis.image.patience import Limits
-from sis.image.remote import HttpStore
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
+from sis.image.store.patience import Limits
+from sis.image.store.remote import HttpStore
 from tests.image_trees import make_simple, noise
 from tests.ports import free_port
 from tests.store_servers import Answer, FileServer, Handler, serving

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sis.errors import Corrupt
-from sis.image import solid
+from sis.image.deltas import solid
 
 
 def _parts() -> list[bytes]:

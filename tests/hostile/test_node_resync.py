@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sis.image.sign import Signer
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
+from sis.image.store.sign import Signer
 from sis.inventory import db
 from sis.inventory.db import Inventory
 from sis.inventory.model import StoredEvent

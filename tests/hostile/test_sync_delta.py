@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from blake3 import blake3
 
-from sis.image import delta
+from sis.image.deltas import delta
 from sis.image.model import ANY_MTIME
-from sis.image.patience import Limits
-from sis.image.remote import HttpStore
+from sis.image.store.patience import Limits
+from sis.image.store.remote import HttpStore
 from sis.sync import mend
 from sis.sync.model import LayerFile
 from tests.delta_trees import DeltaBench, make_versions

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from sis.errors import Corrupt, Locked, NoSpace, NotFound, Refused, SisError, Unreachable
-from sis.image.patience import Limits
-from sis.image.remote import HttpStore
+from sis.image.store.patience import Limits
+from sis.image.store.remote import HttpStore
 from sis.sync import engine, mend
 from sis.sync.model import Outcome
 from sis.sync.staging.source import ChunkSource

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sis.image import delta_make
 from sis.image.commit import commit
-from sis.image.delta import HEADER, NOTHING, name_of
-from sis.image.delta_make import Made
+from sis.image.deltas import making
+from sis.image.deltas.delta import HEADER, NOTHING, name_of
+from sis.image.deltas.making import Made
 from sis.image.kept.store import KeptStore
 from sis.image.verify import verify
 from sis.sync.staging.source import documents_of
@@ -42,7 +42,7 @@ def bench(prepared: DeltaBench) -> Iterator[DeltaBench]:
 
 
 def make_whole(bench: DeltaBench, number: int) -> Made:
-    made = delta_make.make(bench.bench.store, NOTHING, bench.ids[number], processes=1)
+    made = making.make(bench.bench.store, NOTHING, bench.ids[number], processes=1)
     assert made is not None
     return made
 
@@ -127,13 +127,13 @@ def test_the_next_version_is_mostly_copied_and_verify_knows_it(bench: DeltaBench
 
 def test_work_of_one_delta_serves_the_next(bench: DeltaBench, tmp_path: Path) -> None:
     store = bench.bench.store
-    first = delta_make.make(store, *bench.ids, processes=1)
+    first = making.make(store, *bench.ids, processes=1)
     assert first is None or first.reused == 0
     three = tmp_path / "3"
     shutil.copytree(bench.two, three, symlinks=True, ignore=lambda _, names: [n for n in names if "fifo" in n])
     (three / "etc/new").write_bytes(b"other")
     third = commit(store, "image", three).version_id
-    made = delta_make.make(store, bench.ids[0], third, processes=1)
+    made = making.make(store, bench.ids[0], third, processes=1)
     assert made is not None
     assert made.reused > made.items // 2
     bench.sync("image@1")

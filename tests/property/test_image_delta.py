@@ -8,13 +8,13 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sis.image import delta, delta_make, delta_read, patches
 from sis.image.commit import commit
+from sis.image.deltas import delta, making, patches, reading
 from sis.image.documents import codec, tables
 from sis.image.documents.rows import novel_rows
 from sis.image.model import Chunk, Entry, Kind, Manifest, pack_chunks
 from sis.image.names import digest_of
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
 from sis.image.tree.chunk import cut, digest
 from tests.delta_trees import items, rows
 
@@ -48,8 +48,8 @@ def test_a_delta_gives_what_is_novel(before: dict[str, bytes], after: dict[str, 
         two = commit(store, "two", write(where / "2", after))
         if one.version_id == two.version_id:
             return
-        delta_make.make(store, one.version_id, two.version_id, processes=1)
-        opened = delta_read.open_delta(store, one.version_id, two.version_id)
+        making.make(store, one.version_id, two.version_id, processes=1)
+        opened = reading.open_delta(store, one.version_id, two.version_id)
         assert opened is not None
         manifests = store.manifest(one.version.manifest), store.manifest(two.version.manifest)
         record = store.whole(f"versions/{one.version_id}", 1 << 20)
@@ -66,7 +66,7 @@ def test_a_delta_gives_what_is_novel(before: dict[str, bytes], after: dict[str, 
                 before[manifests[0].entries[stretch.entry].path.decode()][stretch.offset :][: stretch.length]
                 for stretch in placed.item.base
             )
-            made.update(delta_read.decode_item(placed, payload, base))
+            made.update(reading.decode_item(placed, payload, base))
         novel = tables.novel_chunks(*manifests)
         assert list(made) == [chunk.digest for chunk in novel]
 

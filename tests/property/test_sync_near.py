@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sis.errors import SisError
-from sis.image import delta_make
+from sis.image.deltas import making
 from sis.image.kept.store import KeptStore
 from sis.image.policy import Policy
-from sis.image.reference import parse, resolve
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
+from sis.image.store.reference import parse, resolve
 from sis.sync import engine, mend
 from sis.sync.desired import desired_tree
 from sis.sync.model import LayerFile, Outcome
@@ -168,7 +168,7 @@ def test_a_step_comes_to_the_same_as_the_long_way_round(
             after = resolve(store, parse("image")).version_id
             if after == before:
                 return
-            delta_make.make(store, before, after, processes=1)
+            making.make(store, before, after, processes=1)
             told = []
             spoilt = [*noise, *drift]
             content = rng.randbytes(20)

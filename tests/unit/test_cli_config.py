@@ -37,7 +37,7 @@ def test_a_file_is_printed_with_its_exact_bytes(head: Head) -> None:
 
 def test_render_is_compared_with_another_version(head: Head) -> None:
     from sis.image import commit
-    from sis.image.store import LocalStore
+    from sis.image.store.local import LocalStore
     from tests.config_states import TREE
     from tests.trees import make_tree, read_listing
 

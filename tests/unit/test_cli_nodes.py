@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from sis.cli import main
 from sis.cli.output import printable
 from sis.image import commit
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
 from sis.inventory import db
 from sis.inventory.drift import fold_changes
 from sis.netboot.installer import BootFile, BootFiles

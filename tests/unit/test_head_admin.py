@@ -18,9 +18,10 @@ import pytest
 from sis.head import live
 from sis.head.metrics import exposition
 from sis.head.who import by_peer
-from sis.image import commit, refs
-from sis.image.sign import Signer
-from sis.image.store import LocalStore
+from sis.image import commit
+from sis.image.store import refs
+from sis.image.store.local import LocalStore
+from sis.image.store.sign import Signer
 from sis.inventory import db
 from sis.inventory.model import Assignment, Interface, Network, NewNode
 from sis.netboot.installer import BootFile, BootFiles

@@ -12,9 +12,9 @@ import pytest
 
 from sis.head import admission
 from sis.head.admission import Admission
-from sis.image.remote import HttpStore
-from sis.image.sign import Signer
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
+from sis.image.store.remote import HttpStore
+from sis.image.store.sign import Signer
 from sis.inventory import db
 from sis.wire import Desired
 from tests import node_calls, wire_taps

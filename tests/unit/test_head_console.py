@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sis.head.pages.shown import readable
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
 from sis.inventory import db
 from sis.inventory.model import NewNode
 from sis.sync.model import Change

@@ -10,12 +10,12 @@ import pytest
 from sis.errors import NotFound
 from sis.head import acts
 from sis.head.deltas import DeltaMaker
-from sis.image import refs
 from sis.image.commit import commit
-from sis.image.delta import NOTHING
-from sis.image.delta_make import WHOLE_BYTES_MIN
-from sis.image.delta_wanted import make_wanted, make_whole, want, wanted, wanted_whole
-from sis.image.store import LocalStore
+from sis.image.deltas.delta import NOTHING
+from sis.image.deltas.making import WHOLE_BYTES_MIN
+from sis.image.deltas.wanted import make_wanted, make_whole, want, wanted, wanted_whole
+from sis.image.store import refs
+from sis.image.store.local import LocalStore
 from sis.inventory import db
 from sis.inventory.stream import Stream
 from tests.image_trees import make_simple

@@ -16,8 +16,8 @@ from sis.cli import main
 from sis.errors import Refused
 from sis.head import rollouts, rollouts_act
 from sis.head.renders import Renders
-from sis.image.sign import Signer
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
+from sis.image.store.sign import Signer
 from sis.inventory import access, db
 from sis.inventory.history import INSTALL_TRIES
 from sis.inventory.rollouts import last_good_of

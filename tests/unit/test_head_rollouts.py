@@ -14,7 +14,7 @@ import pytest
 
 from sis.head import drains, rollouts, rollouts_act
 from sis.head.renders import Renders
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
 from sis.inventory import db
 from sis.inventory.db import Inventory
 from sis.inventory.nodes import Change

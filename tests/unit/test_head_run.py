@@ -17,8 +17,8 @@ import pytest
 from click.testing import CliRunner
 
 from sis.cli import main
-from sis.image.sign import Signer
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
+from sis.image.store.sign import Signer
 from tests import node_calls
 from tests.ports import free_port
 

@@ -24,8 +24,8 @@ from sis.head import node_calls as spoken
 from sis.head.files import parse_range
 from sis.head.renders import Renders
 from sis.image import commit
-from sis.image.sign import Signer
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
+from sis.image.store.sign import Signer
 from sis.inventory import access, db
 from sis.inventory.db import Inventory
 from sis.inventory.model import Assignment, Interface, Network, NewNode, Node

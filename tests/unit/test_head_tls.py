@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from sis.cli import main
 from sis.errors import NotFound, SisError
 from sis.head import tls
-from sis.image.sign import Signer
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
+from sis.image.store.sign import Signer
 from sis.inventory import db
 from sis.inventory.model import NewNode
 from tests import node_calls

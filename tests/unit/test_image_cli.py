@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from sis.cli import main
 from sis.image.commit import commit
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
 from tests.image_trees import make_simple, noise, settle
 
 Sis = Callable[..., Result]

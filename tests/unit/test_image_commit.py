@@ -18,8 +18,8 @@ from sis.image.documents.stored import decompress
 from sis.image.documents.tables import chunk_locations
 from sis.image.model import HOLE, Entry, Kind, Manifest
 from sis.image.names import digest_of
-from sis.image.packs import decode
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
+from sis.image.store.packs import decode
 from sis.image.tree import reading, walk
 from sis.image.tree.found import ScanCache
 from sis.image.tree.scan import scan
@@ -283,7 +283,7 @@ def test_memory_does_not_grow_with_the_size_of_a_file(tmp_path: Path) -> None:
             file.write(number.to_bytes(8, "little") + piece)
     program = (
         "import sys; from pathlib import Path; from sis.image.commit import commit;"
-        "from sis.image.store import LocalStore; commit(LocalStore(Path(sys.argv[1])), 'x', Path(sys.argv[2]));"
+        "from sis.image.store.local import LocalStore; commit(LocalStore(Path(sys.argv[1])), 'x', Path(sys.argv[2]));"
         "print(Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])"
     )
     argv = [sys.executable, "-c", program, str(tmp_path / "store"), str(tree)]

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from sis.errors import UsageFault
-from sis.image import delta_make, patches
 from sis.image.commit import commit
-from sis.image.delta import NOTHING
-from sis.image.delta_plan import WHOLE_BYTES_MAX, plan_whole
+from sis.image.deltas import making, patches
+from sis.image.deltas.delta import NOTHING
+from sis.image.deltas.pairs import Pairing
+from sis.image.deltas.plan import WHOLE_BYTES_MAX, plan_whole
 from sis.image.documents.tables import novel_chunks
 from sis.image.kept.store import KeptStore
 from sis.image.model import Chunk, Entry, Kind, Manifest, Ref, pack_chunks
-from sis.image.pairs import Pairing
 from sis.image.prune import apply, plan
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
 from sis.image.verify import verify
 from tests.delta_trees import items, rows
 
@@ -154,8 +154,8 @@ def test_the_versions_nodes_are_likely_to_be_at() -> None:
         channels={"stable": ids["5"]},
         history={"stable": (ids["6"], ids["4"], ids["5"], ids["3"], ids["2"], ids["1"])},
     )
-    assert delta_make.earlier(ref, "stable", ids["6"]) == (ids["5"], ids["4"], ids["2"])
-    assert delta_make.earlier(ref, "testing", ids["6"]) == ()
+    assert making.earlier(ref, "stable", ids["6"]) == (ids["5"], ids["4"], ids["2"])
+    assert making.earlier(ref, "testing", ids["6"]) == ()
 
 
 def versions(where: Path, count: int = 2) -> tuple[LocalStore, list[str]]:
@@ -171,20 +171,20 @@ def versions(where: Path, count: int = 2) -> tuple[LocalStore, list[str]]:
 
 def test_a_delta_is_made_once(tmp_path: Path) -> None:
     store, (one, two) = versions(tmp_path)
-    made = delta_make.make(store, one, two)
+    made = making.make(store, one, two)
     assert made is not None
     assert made.before == "image@1"
     assert made.size_bytes == (store.path / f"deltas/{one}-{two}").stat().st_size
     assert sum(items for items, _, _ in made.by_method.values()) == made.items == 1
-    assert delta_make.make(store, one, two) is None
+    assert making.make(store, one, two) is None
     with pytest.raises(UsageFault, match="a delta needs two versions"):
-        delta_make.make(store, one, one)
+        making.make(store, one, one)
     assert [name for name in os.listdir(store.path / "deltas") if name.startswith(".")] == []
 
 
 def test_verify_reads_deltas_and_prune_takes_them_with_their_versions(tmp_path: Path) -> None:
     store, (one, two) = versions(tmp_path)
-    delta_make.make(store, one, two)
+    making.make(store, one, two)
     assert verify(store).problems == ()
     path = store.path / f"deltas/{one}-{two}"
     good = path.read_bytes()
@@ -229,7 +229,7 @@ def test_what_is_read_before_there_is_a_place_to_keep_it_is_kept_later(tmp_path:
 def test_what_was_learnt_is_kept_before_the_tree_is_equal_to_it(tmp_path: Path) -> None:
     """As for a node that is staged now and put in place when its head is out of reach."""
     store, (one, two) = versions(tmp_path)
-    delta_make.make(store, one, two)
+    making.make(store, one, two)
     folder = tmp_path / "documents"
     kept = KeptStore(store, folder)
     kept.version(one)
@@ -248,7 +248,7 @@ def test_what_was_learnt_is_kept_before_the_tree_is_equal_to_it(tmp_path: Path) 
 
 def test_a_first_version_needs_no_older_one_for_its_table(tmp_path: Path) -> None:
     store, (one, _) = versions(tmp_path)
-    delta_make.make(store, NOTHING, one)
+    making.make(store, NOTHING, one)
     folder = tmp_path / "documents"
     kept = KeptStore(store, folder)
     version = kept.version(one)
@@ -260,7 +260,7 @@ def test_a_first_version_needs_no_older_one_for_its_table(tmp_path: Path) -> Non
 
 def test_the_newer_documents_come_out_of_the_delta(tmp_path: Path) -> None:
     store, (one, two) = versions(tmp_path)
-    delta_make.make(store, one, two)
+    making.make(store, one, two)
     kept = KeptStore(store, tmp_path / "documents")
     version = kept.version(one)
     kept.manifest(version.manifest)
@@ -294,8 +294,8 @@ def test_many_items_are_made_in_processes_the_same(tmp_path: Path, monkeypatch: 
                 os.utime(folder / str(name), ns=(0, 10**18))
             os.utime(folder, ns=(0, 10**18))
             ids.append(commit(store, "image", folder).version_id)
-        monkeypatch.setattr(delta_make, "_IN_PROCESS_BYTES", 0)
-        made = delta_make.make(store, ids[0], ids[1], processes=processes)
+        monkeypatch.setattr(making, "_IN_PROCESS_BYTES", 0)
+        made = making.make(store, ids[0], ids[1], processes=processes)
         assert made is not None
         assert made.items > 1
         raw = (store.path / f"deltas/{ids[0]}-{ids[1]}").read_bytes()

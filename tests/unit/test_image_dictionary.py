@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from sis.image import delta_make, delta_read
 from sis.image.commit import commit
+from sis.image.deltas import making, reading
 from sis.image.documents.tables import chunk_locations
 from sis.image.kept.store import KeptStore
-from sis.image.packs import decode
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
+from sis.image.store.packs import decode
 from sis.image.tree import dictionary
 from sis.image.verify import verify
 
@@ -65,9 +65,9 @@ def test_it_saves_and_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     second = commit(store, "image", write(tmp_path / "2", 5, 2))
     assert {each.dictionary for each in store.table(second.version.table).packs} == {pack.dictionary}
     assert verify(store).problems == ()
-    made = delta_make.make(store, first.version_id, second.version_id)
+    made = making.make(store, first.version_id, second.version_id)
     assert made is not None
-    assert delta_read.open_delta(store, first.version_id, second.version_id) is not None
+    assert reading.open_delta(store, first.version_id, second.version_id) is not None
 
 
 def test_a_node_keeps_it(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from sis.errors import Corrupt
-from sis.image import document_patch
+from sis.image.deltas import document_patch
 
 LIMIT = 1 << 24
 ROW = struct.Struct("<QII")

@@ -8,10 +8,10 @@ from blake3 import blake3
 
 from sis.errors import Corrupt
 from sis.image.documents.tables import Location, build_table, chunk_locations
-from sis.image.index import ChunkIndex
 from sis.image.model import HOLE, TABLE_ROW, Chunk, Entry, Kind, Manifest, PackRef, pack_chunks
-from sis.image.packs import PackWriter, decode, encode, read_footer
-from sis.image.store import LocalStore
+from sis.image.store.index import ChunkIndex
+from sis.image.store.local import LocalStore
+from sis.image.store.packs import PackWriter, decode, encode, read_footer
 from tests.image_trees import noise
 
 

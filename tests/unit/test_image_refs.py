@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 from sis.errors import Corrupt, NotFound, Refused, SisError, UsageFault
-from sis.image import reference, refs, sign
 from sis.image.commit import commit
 from sis.image.documents.codec import decode_ref, encode_ref
 from sis.image.model import Ref
-from sis.image.reference import Reference
-from sis.image.store import LocalStore
+from sis.image.store import reference, refs, sign
+from sis.image.store.local import LocalStore
+from sis.image.store.reference import Reference
 from tests.image_trees import make_simple
 
 IDS = {number: f"{number:064x}" for number in range(1, 9)}

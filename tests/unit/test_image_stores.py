@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 
 from sis.errors import Corrupt, NotFound, SisError
-from sis.image import refs
 from sis.image.commit import Committed, commit
 from sis.image.documents.tables import chunk_locations
-from sis.image.packs import decode
-from sis.image.patience import Limits
-from sis.image.remote import HttpStore
-from sis.image.store import LocalStore, Store, open_store
+from sis.image.store import refs
+from sis.image.store.local import LocalStore
+from sis.image.store.opening import open_store
+from sis.image.store.packs import decode
+from sis.image.store.patience import Limits
+from sis.image.store.reader import Store
+from sis.image.store.remote import HttpStore
 from tests.image_trees import make_simple, noise
 from tests.store_servers import nginx, serving
 

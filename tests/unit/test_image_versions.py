@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from sis.errors import Corrupt, NotFound, Refused, UsageFault
-from sis.image import prune, refs
+from sis.image import prune
 from sis.image.commit import Committed, commit
 from sis.image.documents.diff import ManifestChange, compare, compare_locks
-from sis.image.reference import parse
-from sis.image.store import LocalStore, open_store
+from sis.image.store import refs
+from sis.image.store.local import LocalStore
+from sis.image.store.opening import open_store
+from sis.image.store.reference import parse
 from sis.image.verify import verify
 from tests.image_trees import make_simple, noise, settle
 

@@ -11,7 +11,7 @@ import pytest
 from sis.image import commit
 from sis.image.kept.store import KeptStore
 from sis.image.policy import Policy
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
 from sis.node import at_boot
 from sis.node.held import Held
 from sis.sync.desired import desired_tree

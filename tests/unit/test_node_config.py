@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sis.errors import SisError
-from sis.image.sign import Signer
+from sis.image.store.sign import Signer
 from sis.node.config import CONFIG_PATH, BootConfig, NodeConfig, boot_config, read_config, write_config
 from sis.node.connection import HeadConnection
 

@@ -15,8 +15,9 @@ from typing import Literal
 import msgspec
 
 from sis.head.jobs import Job
-from sis.image import commit, refs
-from sis.image.store import LocalStore
+from sis.image import commit
+from sis.image.store import refs
+from sis.image.store.local import LocalStore
 from sis.inventory import db
 from sis.inventory.clock import now
 from sis.inventory.db import Inventory

@@ -17,7 +17,7 @@ import sis
 from sis.build import bases, inside, lay, pipeline
 from sis.build.pipeline import Built
 from sis.errors import SisError
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
 from sis.image.tree.scan import scan
 from sis.spec import imagespec, search
 from sis.spec.imagespec import ImageSpec

@@ -18,8 +18,8 @@ import pytest
 from configurator.facts import Facts, NetworkInterface
 from sis.build import pipeline
 from sis.disk.probe import found_disks
-from sis.image import refs
-from sis.image.store import LocalStore
+from sis.image.store import refs
+from sis.image.store.local import LocalStore
 from sis.inventory import db
 from sis.node import install
 from sis.node.config import BootConfig

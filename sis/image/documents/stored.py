@@ -1,8 +1,10 @@
-"""The stored form of manifests and chunk tables: a magic, the digest of what follows, one zstd frame."""
+"""The stored form of manifests and chunk tables: a magic, the digest of what follows, one zstd frame.
+
+zstd itself is imported when there is something to do for it: a night without change has nothing.
+"""
 
 from __future__ import annotations
 
-import zstandard
 from blake3 import blake3
 
 from sis.errors import Corrupt
@@ -22,12 +24,16 @@ MAGIC = b"SISZDOC\n"
 
 def compress(data: bytes, level: int = LEVEL) -> bytes:
     """The stored form of a manifest or a table: a magic, the digest of what follows, one zstd frame."""
+    import zstandard
+
     frame = zstandard.ZstdCompressor(level=level, write_content_size=True, write_checksum=False).compress(data)
     return MAGIC + blake3(frame).digest() + frame
 
 
 def decompress(stored: bytes, what: str) -> bytes:
     """The bytes of a stored manifest or table. Refuses what would inflate beyond reason. Raises Corrupt."""
+    import zstandard
+
     start = len(MAGIC) + DIGEST_BYTES
     frame = stored[start:]
     if not stored.startswith(MAGIC) or blake3(frame).digest() != stored[len(MAGIC) : start]:

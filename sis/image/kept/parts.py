@@ -7,14 +7,14 @@ import contextlib
 import msgspec
 
 from sis.errors import Corrupt, NotFound
-from sis.image.delta import TablePart, join_table
-from sis.image.delta_read import must_be
+from sis.image.deltas.delta import TablePart, join_table
+from sis.image.deltas.reading import must_be
 from sis.image.documents import codec
 from sis.image.documents.stored import DOCUMENT_BYTES_MAX
 from sis.image.kept.shelf import Shelf
 from sis.image.kept.ways import Ways
 from sis.image.model import ChunkTable, Manifest
-from sis.image.store import Store
+from sis.image.store.reader import Store
 
 PARTS_MAX = 8
 """Chunk tables in a row that are kept as what the next has more; each keeps an older manifest."""

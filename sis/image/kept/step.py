@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sis.image.delta_read import Delta, OpenDelta
+from sis.image.deltas.reading import Delta, OpenDelta
 from sis.image.documents.rows import CHANGES_MAX, RowChanges, Rows, row_changes
 
 

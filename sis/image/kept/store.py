@@ -19,11 +19,11 @@ from sis.image.kept.shelf import Shelf
 from sis.image.kept.ways import Ways
 from sis.image.model import ChunkTable, Manifest, Version
 from sis.image.names import IMAGE_NAME
-from sis.image.sign import Opened
-from sis.image.store import VERSION_BYTES_MAX, Beginning, DocumentStore
+from sis.image.store.reader import VERSION_BYTES_MAX, Beginning, DocumentStore
+from sis.image.store.sign import Opened
 
 if TYPE_CHECKING:
-    from sis.image.delta_read import Delta
+    from sis.image.deltas.reading import Delta
     from sis.image.kept.parts import Parts
     from sis.image.kept.step import Step
 
@@ -249,7 +249,7 @@ class KeptStore(DocumentStore):
         """Make a version's record from the delta that leads to it, where it is not kept and that works."""
         if self._shelf.has(f"versions/{version_id}") or (opened := self._ways.to(version_id)) is None:
             return
-        from sis.image.delta_read import must_be
+        from sis.image.deltas.reading import must_be
 
         try:
             before = self.applied
@@ -276,7 +276,7 @@ class KeptStore(DocumentStore):
         opened = self._ways.to_document(digest)
         if opened is None:
             return None
-        from sis.image.delta_read import must_be
+        from sis.image.deltas.reading import must_be
 
         try:
             if old is None:

@@ -10,10 +10,10 @@ from sis.image.documents.codec import decode_version
 from sis.image.kept.shelf import Shelf
 from sis.image.model import Version
 from sis.image.names import HEX_DIGEST
-from sis.image.store import VERSION_BYTES_MAX, DocumentStore
+from sis.image.store.reader import VERSION_BYTES_MAX, DocumentStore
 
 if TYPE_CHECKING:
-    from sis.image.delta_read import OpenDelta
+    from sis.image.deltas.reading import OpenDelta
 
 _APPLIED = "applied"
 
@@ -62,8 +62,8 @@ class Ways:
         if applied == version_id:
             return None
         if version_id not in self._opened:
-            from sis.image.delta import NOTHING
-            from sis.image.delta_read import open_delta
+            from sis.image.deltas.delta import NOTHING
+            from sis.image.deltas.reading import open_delta
 
             self._opened[version_id] = None
             try:

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, Protocol, TypeVar
 
 from sis.image.model import HOLE, RUN
+from sis.image.progress import Progress
 from sis.image.tree import chunk, dictionary
 from sis.image.tree.found import Found
 from sis.image.tree.reading import WHOLE_BYTES, Piece, attempts, opened, pieces
@@ -18,9 +19,6 @@ _BATCH_FILES = 256
 _BATCHES_AHEAD = 3
 
 _T = TypeVar("_T")
-
-Progress = Callable[[str, int, int], None]
-"""Told (step, bytes done, bytes in all) as work goes on."""
 
 
 class ChunkSink(Protocol):

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import zstandard
 
-from sis.image.packs import LEVEL
+from sis.image.store.packs import LEVEL
 
 SMALL_BYTES = 16 << 10
 """Chunks up to this length are compressed with the dictionary; longer ones have enough to go by in themselves."""

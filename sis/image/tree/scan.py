@@ -11,7 +11,8 @@ import msgspec
 
 from sis.errors import NotFound
 from sis.image.model import Entry
-from sis.image.tree.content import ChunkSink, Content, Progress
+from sis.image.progress import Progress
+from sis.image.tree.content import ChunkSink, Content
 from sis.image.tree.found import IDENTITY, UNKNOWN, Found, ScanCache, path_of
 from sis.image.tree.walk import Walk
 

@@ -16,12 +16,12 @@ from functools import cached_property
 import msgspec
 
 from sis.errors import Corrupt, Unreachable
-from sis.image import patches
-from sis.image.delta import Placed, split
-from sis.image.delta_read import Delta, decode_item, inflate_item
+from sis.image.deltas import patches
+from sis.image.deltas.delta import Placed, split
+from sis.image.deltas.reading import Delta, decode_item, inflate_item
+from sis.image.deltas.solid import Inflating
 from sis.image.model import Entry, Kind
 from sis.image.names import show_path
-from sis.image.solid import Inflating
 from sis.sync.staging.fetch import GAP_BYTES, RANGE_BYTES, Put
 from sis.sync.walk.observe import Observed
 from sis.system.beneath import Beneath

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sis.errors import Corrupt, SisError, Unreachable
 from sis.image.documents.tables import Location
-from sis.image.packs import decode
+from sis.image.store.packs import decode
 from sis.sync.staging.source import ChunkSource
 
 GAP_BYTES = 48 << 10

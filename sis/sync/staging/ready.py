@@ -8,7 +8,7 @@ import mmap
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import NamedTuple
 
-from sis.image.delta import Placed
+from sis.image.deltas.delta import Placed
 from sis.image.model import DIGEST_BYTES, RUN_BYTES
 from sis.sync.desired import DesiredTree
 from sis.sync.faults import fault_of

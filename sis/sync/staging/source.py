@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sis.image.kept.store import KeptStore
 from sis.image.model import ChunkTable, Manifest, Version
-from sis.image.store import Store
+from sis.image.store.reader import Store
 
 if TYPE_CHECKING:
-    from sis.image.delta_read import Delta
+    from sis.image.deltas.reading import Delta
     from sis.image.documents.tables import Location
     from sis.image.kept.step import Step
 

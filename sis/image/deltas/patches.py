@@ -11,7 +11,7 @@ from pyfastcdc import FastCDC
 from sis.errors import Corrupt
 
 PLAIN, PREFIX, BSDIFF, SOLID, CONTINUED = 1, 2, 3, 4, 5
-"""SOLID begins a frame that the items after it go on with: sis/image/solid.py."""
+"""SOLID begins a frame that the items after it go on with: `solid`."""
 
 METHODS = (PLAIN, PREFIX, BSDIFF, SOLID, CONTINUED)
 SOLID_METHODS = (SOLID, CONTINUED)

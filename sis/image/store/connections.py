@@ -13,8 +13,8 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from sis.errors import Unreachable
-from sis.image.answers import Answer
-from sis.image.patience import Limits, Retry
+from sis.image.store.answers import Answer
+from sis.image.store.patience import Limits, Retry
 
 REDIRECTS_MAX = 5
 TICKET_HEADER = "Sis-Ticket"

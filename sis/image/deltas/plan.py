@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from sis.image.delta import Stretch
+from sis.image.deltas.delta import Stretch
+from sis.image.deltas.pairs import Pairing
 from sis.image.documents.rows import Rows
 from sis.image.documents.tables import Novel
 from sis.image.model import HOLE, Entry
-from sis.image.pairs import Pairing
 
 WHOLE_BYTES_MAX = 8 << 20
 """An old file up to this size is a base whole; of a longer one the part that lies where the new bytes do."""

@@ -11,15 +11,17 @@ from pathlib import Path
 from blake3 import blake3
 
 from sis.errors import UsageFault
-from sis.image import delta, document_patch, patches
-from sis.image.delta import CHECK_BYTES, DOCUMENT_BYTES_MAX, NOTHING, Head, Item, TablePart, name_of
-from sis.image.delta_encode import Encoded, Encoders, Run, Task
-from sis.image.delta_plan import Work, plan_items, plan_whole
-from sis.image.delta_reuse import Reuse
-from sis.image.delta_side import Side
+from sis.image.deltas import delta, document_patch, patches
+from sis.image.deltas.delta import CHECK_BYTES, DOCUMENT_BYTES_MAX, NOTHING, Head, Item, TablePart, name_of
+from sis.image.deltas.encoding import Encoded, Encoders, Run, Task
+from sis.image.deltas.plan import Work, plan_items, plan_whole
+from sis.image.deltas.reuse import Reuse
+from sis.image.deltas.side import Side
 from sis.image.model import Ref, Version
 from sis.image.policy import Policy
-from sis.image.store import LocalStore, immutable_name
+from sis.image.progress import Progress
+from sis.image.store.local import LocalStore
+from sis.image.store.reader import immutable_name
 from sis.system.files import fsync_dir
 
 KEPT_BACK = 3
@@ -29,8 +31,6 @@ WHOLE_BYTES_MIN = 16 << 20
 """A version with less content needs no delta from nothing: its packs are read in one go anyway."""
 
 _IN_PROCESS_BYTES = 2 << 20
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

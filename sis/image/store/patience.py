@@ -6,8 +6,9 @@ import http.client
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
+
+import msgspec
 
 from sis.errors import Unreachable
 
@@ -25,8 +26,7 @@ TOLD_TO_WAIT_MAX = 500
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How patient to be. Seconds; tests make them small."""
 
     connect_s: float = CONNECT_TIMEOUT_S

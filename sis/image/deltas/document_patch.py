@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 
 from sis.errors import Corrupt
-from sis.image import patches
+from sis.image.deltas import patches
 
 MAGIC = b"SISPIECE"
 """How a patch in pieces begins; one frame begins with zstd's own."""

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
+import msgspec
+
 from sis.errors import Corrupt, SisError
-from sis.image.connections import Connections
-from sis.image.patience import FAILURES, Limits, Patience, Retry
-from sis.image.store import Beginning, DocumentStore, Tagged, immutable_name
+from sis.image.store.connections import Connections
+from sis.image.store.patience import FAILURES, Limits, Patience, Retry
+from sis.image.store.reader import Beginning, DocumentStore, Tagged, immutable_name
 
 _PROGRESS_BYTES = 64 << 10
 """A try that brings less than this of a range has failed as if it had brought nothing."""
 
 
-@dataclass
-class _Range:
+class _Range(msgspec.Struct):
     """What is still missing of a range."""
 
     url: str

@@ -8,15 +8,15 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from sis.errors import Corrupt, NotFound
-from sis.image import delta
-from sis.image.delta import NOTHING, Placed, Stretch
-from sis.image.delta_encode import Encoded
-from sis.image.delta_plan import Work
-from sis.image.delta_read import Delta, open_delta
-from sis.image.delta_side import Side
+from sis.image.deltas import delta
+from sis.image.deltas.delta import NOTHING, Placed, Stretch
+from sis.image.deltas.encoding import Encoded
+from sis.image.deltas.plan import Work
+from sis.image.deltas.reading import Delta, open_delta
+from sis.image.deltas.side import Side
 from sis.image.documents.rows import Rows, novel_rows
 from sis.image.documents.tables import Novel
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
 
 _DELTAS_MAX = 6
 """How many are looked into, the newest first."""

@@ -6,8 +6,8 @@ import functools
 
 from sis.image.documents.tables import chunk_locations
 from sis.image.model import HOLE, Entry, Manifest, Version
-from sis.image.packs import decode
-from sis.image.store import Store
+from sis.image.store.packs import decode
+from sis.image.store.reader import Store
 
 
 class Contents:

@@ -11,14 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 from sis.errors import Corrupt
-from sis.image import delta
-from sis.image.delta import NOTHING, Stretch, TablePart
+from sis.image.deltas import delta
+from sis.image.deltas.delta import NOTHING, Stretch, TablePart
 from sis.image.documents import codec
 from sis.image.documents.rows import Rows
 from sis.image.documents.tables import Location, Novel
 from sis.image.model import DIGEST_BYTES, HOLE, RUN_BYTES, TABLE_ROW, ChunkTable, Entry, Manifest, Version
 from sis.image.names import show_path
-from sis.image.store import VERSION_BYTES_MAX, LocalStore
+from sis.image.store.local import LocalStore
+from sis.image.store.reader import VERSION_BYTES_MAX
 
 _NO_ROWS = codec.encode_manifest(Manifest(()), checked=True)
 _GONE = -1

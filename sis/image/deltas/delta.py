@@ -17,7 +17,7 @@ import zstandard
 from blake3 import blake3
 
 from sis.errors import Corrupt
-from sis.image import patches
+from sis.image.deltas import patches
 from sis.image.documents import wellformed
 from sis.image.documents.rows import Rows
 from sis.image.documents.tables import Novel, build_table, novel_chunks, rows_by_digest

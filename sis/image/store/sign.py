@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from sis.errors import Corrupt, Refused, SisError
 from sis.image.documents.codec import decode_ref, encode_ref
@@ -27,8 +28,7 @@ _KEY = re.compile(r"[0-9a-f]{64}")
 Trust = Literal["pinned", "unpinned", "unsigned"]
 
 
-@dataclass(frozen=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True):
     """A ref and how far it can be trusted: signed by the pinned key, by some key, or not at all."""
 
     ref: Ref

@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from sis.image import patches, solid
-from sis.image.delta import Stretch
-from sis.image.delta_side import Piece
-from sis.image.packs import decode, read_footer
-from sis.image.store import LocalStore
+from sis.image.deltas import patches, solid
+from sis.image.deltas.delta import Stretch
+from sis.image.deltas.side import Piece
+from sis.image.store.local import LocalStore
+from sis.image.store.packs import decode, read_footer
 from sis.system.parent import end_with
 
 _BYTES_AHEAD = 32 << 20

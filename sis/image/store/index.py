@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from sis.errors import Corrupt
 from sis.image.model import DIGEST_BYTES, HOLE, RUN_BYTES, TABLE_ROW, ChunkTable, Entry, Manifest, PackRef
-from sis.image.packs import PackRow, read_footer
-from sis.image.store import LocalStore
+from sis.image.store.local import LocalStore
+from sis.image.store.packs import PackRow, read_footer
 
 
 class ChunkIndex:

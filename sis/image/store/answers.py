@@ -7,8 +7,8 @@ import re
 import time
 
 from sis.errors import Corrupt, Unreachable
-from sis.image.patience import Retry
-from sis.image.store import PIECE_BYTES
+from sis.image.store.patience import Retry
+from sis.image.store.reader import PIECE_BYTES
 
 _RATE_MIN = 4096
 """Bytes a second a server must send, on average, once the time it may take for one read has passed."""

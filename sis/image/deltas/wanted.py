@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sis.errors import NotFound
-from sis.image import delta_make, refs
-from sis.image.delta import NOTHING
-from sis.image.delta_make import Made, Progress
+from sis.image.deltas import making
+from sis.image.deltas.delta import NOTHING
+from sis.image.deltas.making import Made
 from sis.image.names import IMAGE_NAME
-from sis.image.refs import Moved
-from sis.image.store import LocalStore
+from sis.image.progress import Progress
+from sis.image.store import refs
+from sis.image.store.local import LocalStore
+from sis.image.store.refs import Moved
 from sis.system.files import atomic_write, is_temporary
 
 _FOLDER = ".work/wanted"
@@ -62,14 +64,14 @@ def make_wanted(store: LocalStore, image: str, channel: str, *, progress: Progre
     while True:
         now = _pointed_to(store, image, channel, mark)
         if now == made_for:
-            if delta_make.lacks_whole(store, now):
+            if making.lacks_whole(store, now):
                 whole = _mark(store, image, channel, _WHOLE_FOLDER)
                 whole.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 atomic_write(whole, b"", mode=0o600)
             mark.unlink(missing_ok=True)
             return
         left = mark.read_text() if mark.exists() else ""
-        yield from delta_make.make_for_channel(store, image, channel, now, left=left, progress=progress)
+        yield from making.make_for_channel(store, image, channel, now, left=left, progress=progress)
         made_for = now
 
 
@@ -77,7 +79,7 @@ def make_whole(store: LocalStore, image: str, channel: str, *, progress: Progres
     """Make the delta from nothing to where a channel points, if it lacks; none is wanted then. Raises NotFound."""
     mark = _mark(store, image, channel, _WHOLE_FOLDER)
     now = _pointed_to(store, image, channel, mark)
-    made = delta_make.make(store, NOTHING, now, progress=progress) if delta_make.lacks_whole(store, now) else None
+    made = making.make(store, NOTHING, now, progress=progress) if making.lacks_whole(store, now) else None
     mark.unlink(missing_ok=True)
     return made
 

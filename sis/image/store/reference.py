@@ -6,11 +6,11 @@ import re
 from typing import NamedTuple
 
 from sis.errors import NotFound, UsageFault
-from sis.image import refs
 from sis.image.model import Ref, Version
 from sis.image.names import CHANNEL_NAME, IMAGE_NAME
-from sis.image.sign import Trust
-from sis.image.store import Store
+from sis.image.store import refs
+from sis.image.store.reader import Store
+from sis.image.store.sign import Trust
 
 _ID = re.compile(r"b3:([0-9a-f]{6,64})")
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from sis.errors import Corrupt
-from sis.image import delta, document_patch, patches, solid
-from sis.image.delta import DOCUMENT_BYTES_MAX, HEADER, Head, Header, Placed, name_of
+from sis.image.deltas import delta, document_patch, patches, solid
+from sis.image.deltas.delta import DOCUMENT_BYTES_MAX, HEADER, Head, Header, Placed, name_of
 from sis.image.documents.rows import RowChanges, Rows
 from sis.image.documents.stored import INFLATION_MAX
 from sis.image.documents.tables import Novel, novel_chunks
 from sis.image.model import TABLE_ROW, Entry, Manifest
 from sis.image.names import digest_of
-from sis.image.store import DocumentStore
+from sis.image.store.reader import DocumentStore
 
 BEGINNING_BYTES = 32 << 10
 """What is asked for first: all of the delta of an ordinary night, the head of many another."""
