@@ -195,7 +195,9 @@ def _remedy(problems: Sequence[Problem]) -> str:
     deltas = [problem for problem in problems if problem.file.startswith("deltas/")]
     ways = []
     if len(deltas) < len(problems):
-        ways.append("copy the named files from another copy of the store, or commit the tree again")
+        ways.append(
+            "copy the named files from another copy of the store, or remove damaged packs and commit the tree again"
+        )
     if deltas:
         ways.append("nodes do without a damaged delta: remove the file; 'sis image deltas NAME CHANNEL' makes it again")
     return "; ".join(ways)

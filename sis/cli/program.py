@@ -60,7 +60,7 @@ class Program(click.Group):
 
 
 _PERMISSION = "run as root, or as who owns it"
-_NO_ROOM = "make room (df tells where), and run it again: what was done already is kept"
+_NO_ROOM = "make room (df tells where), and run it again"
 _OF_THE_MACHINE = {
     errno.EACCES: _PERMISSION,
     errno.EPERM: _PERMISSION,

@@ -12,7 +12,7 @@ import msgspec
 
 from sis.errors import Corrupt, NotFound, Refused
 from sis.image.documents import manifest_out
-from sis.image.model import FORMAT, ChunkTable, Manifest, Ref, Version
+from sis.image.model import FORMAT, ChunkTable, Manifest, PackRef, Ref, Version
 from sis.image.progress import Progress
 from sis.image.store import packs, refs
 from sis.image.store.index import ChunkIndex
@@ -59,12 +59,16 @@ def commit(
     with store.writing(f"commit of {image}", wait_s=wait_s), _Packer(store) as packer:
         ref = _current(store, image)
         parent_id, parent = _latest(store, ref)
-        packer.use_dictionary_of(parent)
-        found = _scan(tree, _read_cache(store, image), packer, progress)
+        needed = _packs_of(store, parent)
+        packer.use_dictionary_of(needed)
+        # Chunks the store has lost are read again, and what is made of them is a version that is whole.
+        cache = _read_cache(store, image) if _are_there(store, needed) else None
+        found = _scan(tree, cache, packer, progress)
         manifest = Manifest(entries=found.entries)
         named = manifest_out.named(manifest)
         kept_policy = tuple((pattern, verb) for pattern, verb in policy)
-        if parent_id and parent and (parent.manifest, parent.policy) == (named.digest, kept_policy):
+        is_same = parent is not None and (parent.manifest, parent.policy) == (named.digest, kept_policy)
+        if parent_id and parent and is_same and _are_there(store, needed):
             _write_cache(store, image, named.digest, found)
             return Committed(parent_id, parent, True, found.notices, found.bytes_read, packer.bytes_written)
         store.write_manifest(manifest, named)
@@ -130,13 +134,11 @@ class _Packer:
                 self._index = ChunkIndex.of(self._store)
             return self._index
 
-    def use_dictionary_of(self, parent: Version | None) -> None:
-        """Go on with the dictionary of an earlier version: who has that version has it."""
-        if parent is None:
-            return
-        with contextlib.suppress(Corrupt):
-            used = [pack.dictionary for pack in self._store.table(parent.table).packs if pack.dictionary]
-            if used:
+    def use_dictionary_of(self, before: Sequence[PackRef] | None) -> None:
+        """Go on with the dictionary of an earlier version's packs: who has that version has it."""
+        used = [pack.dictionary for pack in before or () if pack.dictionary]
+        if used:
+            with contextlib.suppress(Corrupt):
                 self._dictionary, self._dictionary_digest = self._store.dictionary(used[-1]), used[-1]
 
     def learn(self, small_bytes: int, samples: Callable[[], list[bytes]]) -> None:
@@ -217,6 +219,23 @@ def _latest(store: LocalStore, ref: Ref | None) -> tuple[str | None, Version | N
         return None, None
     version_id = ref.generations[str(refs.latest(ref))]
     return version_id, store.version(version_id)
+
+
+def _packs_of(store: LocalStore, version: Version | None) -> tuple[PackRef, ...] | None:
+    """What a version needs, none before the first; None where that cannot be read."""
+    with contextlib.suppress(Corrupt):
+        return () if version is None else store.table(version.table).packs
+    return None
+
+
+def _are_there(store: LocalStore, needed: Sequence[PackRef] | None) -> bool:
+    """Whether these packs are there, as long as they should be; what is in them is for `verify` to say."""
+    try:
+        return needed is not None and all(
+            (store.path / f"packs/{pack.digest.hex()}").stat().st_size == pack.size for pack in needed
+        )
+    except FileNotFoundError:
+        return False
 
 
 def _content_bytes(manifest: Manifest) -> int:

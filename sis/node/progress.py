@@ -111,7 +111,7 @@ class StageProgress:
     def came_to(self, outcome: Outcome) -> None:
         """End as an outcome says: what changed and where its bytes came from; what did not go as usual is said."""
         for notice in outcome.notices:
-            self.say(notice)
+            self._teller.note(self._stage, notice)
         totals = outcome.totals
         self.bytes_moved = totals.bytes_fetched
         by_delta = f" ({human_bytes(totals.bytes_delta)} of it as a delta)" if totals.bytes_delta else ""

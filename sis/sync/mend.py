@@ -208,7 +208,7 @@ def _final_totals(plan: Plan, task: _Task, stage: Stage, fetched: int) -> Totals
 
 def _notices(plan: Plan, task: _Task, source: ChunkSource | None) -> tuple[str, ...]:
     of_source = source.notices if source and plan.to_fetch else ()
-    of_delta = task.by_delta.notices() if task.by_delta else ()
+    of_delta = task.by_delta.notices(task.want.overlaid.covers) if task.by_delta else ()
     return (*task.survey.comparison.notices, *of_source, *of_delta)
 
 

@@ -220,6 +220,7 @@ def test_a_layer_over_a_base_is_no_base(bench: DeltaBench) -> None:
     bench.sync("image@1", layer=layer)
     outcome = bench.sync(layer=layer)
     assert outcome.in_sync
+    assert outcome.notices == (), "that is as it is to be, and nothing to tell every night"
     assert (bench.root / "etc/list").read_bytes() == b"the node's own\n"
     assert [line for line in rsync_differences(bench.two, bench.root) if not line.endswith("etc/list")] == []
     assert outcome.totals.bytes_delta > 0

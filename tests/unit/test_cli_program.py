@@ -30,7 +30,7 @@ HEAVY = (
     "cryptography",
     "jinja2",
 )
-NO_ROOM = "make room (df tells where), and run it again: what was done already is kept"
+NO_ROOM = "make room (df tells where), and run it again"
 MOST_MODULES = 150
 """Modules loaded beyond the interpreter's own; click alone brings 62."""
 

@@ -208,3 +208,26 @@ def test_a_damaged_delta_has_a_remedy_of_its_own(sis: Sis, tree: Path, tmp_path:
     delta.unlink()
     assert "delta from web@1" in sis("deltas", "web", "stable").output
     assert sis("verify").exit_code == 0
+
+
+def test_damaged_packs_that_were_removed_come_back_by_committing_the_tree_again(
+    sis: Sis, tree: Path, tmp_path: Path
+) -> None:
+    """As `verify` says; though nothing in the tree has changed since."""
+    sis("commit", "web", "--tree", str(tree))
+    packs = tmp_path / "state/store/packs"
+    first = set(packs.iterdir())
+    (tree / "noise").write_bytes(noise("more", 50_000))
+    settle(tree)
+    sis("commit", "web", "--tree", str(tree))
+    (second,) = set(packs.iterdir()) - first
+    raw = bytearray(second.read_bytes())
+    raw[100] ^= 1
+    second.write_bytes(raw)
+    assert "remove damaged packs and commit the tree again" in sis("verify").stderr
+    for path in packs.iterdir():
+        path.unlink()
+    assert sis("commit", "web", "--tree", str(tree)).stdout.startswith("web@3: ")
+    assert sis("commit", "web", "--tree", str(tree)).stdout.startswith("web@3: unchanged")
+    assert sis("prune", "--keep", "1", "-y").exit_code == 0
+    assert sis("verify").stdout.endswith("all sound\n")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -156,11 +156,12 @@ class DeltaUse:
             self._faults += made.faults
         self.is_unreadable |= made.is_unreadable
 
-    def notices(self) -> Iterator[str]:
-        """What did not go by the delta, a sentence each."""
-        if self._drifted:
-            first = ", ".join(show_path(path) for path in sorted(self._drifted)[:_PATHS_TOLD])
-            more = len(self._drifted) - _PATHS_TOLD
+    def notices(self, own: Container[bytes] = ()) -> Iterator[str]:
+        """What did not go by the delta, a sentence each; `own` are paths that never are as the image has them."""
+        drifted = sorted(path for path in self._drifted if path not in own)
+        if drifted:
+            first = ", ".join(map(show_path, drifted[:_PATHS_TOLD]))
+            more = len(drifted) - _PATHS_TOLD
             told = f"{first} and {more} more" if more > 0 else first
             yield f"what the delta makes from {told} came as chunks: they are not here as the older version has them"
         if self._faults:
