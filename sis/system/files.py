@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,8 +36,9 @@ class _OpenHow(ctypes.Structure):
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def atomic_write(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
-    """Write a file so that readers, and a power cut, see the old content or the new, never half.
+def atomic_write(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o644, durable: bool = True) -> None:
+    """Write a file, whole or piece by piece, so that readers, and a power cut, see the old content or the new, never
+    half.
 
     Not `durable`, for what is checked when it is read and can be had again, a power cut may leave neither.
     """
@@ -46,7 +47,8 @@ def atomic_write(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = 
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with open(handle, "wb", buffering=0) as file:
             os.fchmod(handle, mode)
-            _write_all(handle, data)
+            for piece in (data,) if isinstance(data, bytes) else data:
+                _write_all(handle, piece)
             if durable:
                 os.fsync(file.fileno())
         temporary.rename(path)

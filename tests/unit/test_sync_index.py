@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+import msgspec
 import pytest
 
 from sis.image.model import Entry, Kind
@@ -42,6 +43,16 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert load(tmp_path / "state", b"other") == remembered(b"one" * 8)
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "state/index").stat().st_mode & 0o777 == 0o600
+
+
+def test_files_written_in_pieces_are_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "_PIECE_BYTES", 300)
+    for count in (0, 15, 16, 17, 2047, 2048, 2064, 4097):
+        entries = {b"%04d" % number: msgspec.structs.replace(ENTRY, path=b"%04d" % number) for number in range(count)}
+        listings = {b"%04d" % number: bytes(number % 700) for number in range(count)}
+        index.save(tmp_path, Remembered(tree=b"t%07d" % count, applied=entries, listings=listings))
+        found = load(tmp_path, b"other")
+        assert (found.applied, found.listings) == (entries, listings)
 
 
 def test_the_desired_entries_stand_for_the_applied_ones_when_they_are_the_same_tree(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ changed little writes little (`amend`), until that has become much and all is wr
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -38,7 +39,18 @@ _LISTINGS_PREFIX = "listings-"
 AMENDED_MAX = 5000
 """Entries and listings noted in `index` as other than in the files it names, before these are written anew."""
 
-_DECODED_AT_ONCE = 2048
+_AT_ONCE = 2048
+"""Entries that are decoded or written at a time."""
+
+_PIECE_BYTES = 1 << 20
+"""Listings that are written at a time."""
+
+_ARRAY_OF_2, _ARRAY_32, _MAP_32 = b"\x92", b"\xdd", b"\xdf"
+_SHORT = 16
+"""How arrays and maps begin in MessagePack: those of any length with four bytes more that tell it. What is shorter than
+`_SHORT` begins with one byte, what is encoded at a time with three at most."""
+
+_encode = msgspec.msgpack.Encoder().encode
 
 log = logging.getLogger(__name__)
 
@@ -225,8 +237,8 @@ def _applied(path: Path, head: Head, like: Mapping[bytes, Entry]) -> Mapping[byt
 
 
 def _decoded(rows: list[msgspec.Raw]) -> Iterator[Entry]:
-    for start in range(0, len(rows), _DECODED_AT_ONCE):
-        some = msgspec.msgpack.encode(rows[start : start + _DECODED_AT_ONCE])
+    for start in range(0, len(rows), _AT_ONCE):
+        some = _encode(rows[start : start + _AT_ONCE])
         yield from msgspec.msgpack.decode(some, type=tuple[Entry, ...])
 
 
@@ -254,17 +266,19 @@ def keep_entries(state: Path, tree: bytes, entries: Mapping[bytes, Entry]) -> Pa
     """Write the entries of a tree, which an index can name from then on; they may be there already."""
     path = _tree_path(state, tree)
     if not path.exists():
-        _write(path, _TreeFile(FORMAT, tuple(entries.values())))
+        _write_bytes(path, _tree_file(entries.values()))
     return path
 
 
 def save(state: Path, remembered: Remembered) -> None:
     """Remember. The index is moved into place last; what only the old one needed is removed after."""
     tree = keep_entries(state, remembered.tree, remembered.applied)
-    rows = msgspec.msgpack.encode(_ListingsFile(FORMAT, dict(remembered.listings)))
-    listings = state / f"{_LISTINGS_PREFIX}{blake3(rows).hexdigest()[:32]}"
+    hasher = blake3()
+    for piece in _listings_file(remembered.listings):
+        hasher.update(piece)
+    listings = state / f"{_LISTINGS_PREFIX}{hasher.hexdigest()[:32]}"
     if not listings.exists():
-        _write_bytes(listings, rows)
+        _write_bytes(listings, _listings_file(remembered.listings))
     head = Head(
         format=FORMAT,
         tree=remembered.tree,
@@ -324,11 +338,36 @@ def _tree_path(state: Path, digest: bytes) -> Path:
     return state / f"{_TREE_PREFIX}{digest.hex()[:32]}.{FORMAT}"
 
 
+def _tree_file(entries: Collection[Entry]) -> Iterator[bytes]:
+    """A `_TreeFile` in pieces."""
+    yield _ARRAY_OF_2 + _encode(FORMAT) + _header_of(_ARRAY_32, len(entries))
+    left = iter(entries)
+    while some := tuple(itertools.islice(left, _AT_ONCE)):
+        yield _encode(some)[1 if len(some) < _SHORT else 3 :]
+
+
+def _listings_file(listings: Mapping[bytes, Listing]) -> Iterator[bytes]:
+    """A `_ListingsFile` in pieces."""
+    yield _ARRAY_OF_2 + _encode(FORMAT) + _header_of(_MAP_32, len(listings))
+    piece = bytearray()
+    for directory, listing in listings.items():
+        piece += _encode(directory)
+        piece += _encode(listing)
+        if len(piece) >= _PIECE_BYTES:
+            yield bytes(piece)
+            piece.clear()
+    yield bytes(piece)
+
+
+def _header_of(kind: bytes, count: int) -> bytes:
+    return kind + count.to_bytes(4, "big")
+
+
 def _write(path: Path, value: Head | _TreeFile) -> None:
-    _write_bytes(path, msgspec.msgpack.encode(value))
+    _write_bytes(path, _encode(value))
 
 
-def _write_bytes(path: Path, data: bytes) -> None:
+def _write_bytes(path: Path, data: bytes | Iterable[bytes]) -> None:
     make_dirs(path.parent, mode=0o700)
     atomic_write(path, data, mode=0o600)
 
