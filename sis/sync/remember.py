@@ -104,6 +104,7 @@ class Remembering:
         for path in [path for path, row in rows.items() if not is_settled(row, now_ns)]:
             del rows[path]
         rows.update(self._verified)
+        self._verified = {}
         entered = {change.path.rpartition(b"/")[0] or b"." for change in survey.comparison.to_do}
         entered.update(area.mount for area in survey.observed.areas)
         timed = set(applied.timed)
