@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from configurator.errors import ConfiguratorError
+from configurator.evidence import of_root
 from configurator.facts import Facts, decode_facts, read_facts
-from configurator.footprint import Footprint, lookup_of, of_root, reader_of
+from configurator.footprint import Footprint
 from configurator.record import Record, decode
 from configurator.rendered import RenderedFile
+from configurator.tree import lookup_of, reader_of
 
 if TYPE_CHECKING:
     from configurator.site import Site, Tree

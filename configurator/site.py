@@ -24,10 +24,11 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from configurator.errors import SiteInvalid
-from configurator.footprint import Footprint, Lookup, Read, resolved
+from configurator.footprint import Footprint
 from configurator.record import Accounts, Record
 from configurator.rendered import RenderedFile
 from configurator.renderers import Context
+from configurator.tree import Lookup, Read, resolved
 
 SIDECAR, FRAGMENTS, TEMPLATE = ".sis.toml", ".sis.d", ".j2"
 _LARGEST_FILE = 16 << 20

@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Callable
 from pathlib import Path
 
-from configurator.footprint import Found
+from configurator.tree import Found
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from typing import Literal
 
-from configurator.footprint import Footprint, Found, of_tree
+from configurator.evidence import of_tree
+from configurator.footprint import Footprint
 from configurator.shared import Shared
 from configurator.site import Tree
+from configurator.tree import Found
 from sis.image.model import Entry, Kind, Manifest, Version
 from sis.image.store.content import Contents
 from sis.image.store.local import LocalStore

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from configurator.errors import ConfiguratorError
+from configurator.evidence import of_tree
 from configurator.facts import Facts, decode_facts
-from configurator.footprint import Footprint, of_tree
+from configurator.footprint import Footprint
 from configurator.record import decode
 from configurator.render import render
 from configurator.rendered import RenderedFile

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from configurator.errors import ConfiguratorError
-from configurator.footprint import of_root
+from configurator.evidence import of_root
 from configurator.rendered import RenderedFile
 from sis.system import process
 from tests.golden.render_cases import Case, cases

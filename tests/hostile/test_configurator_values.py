@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from configurator.errors import ConfiguratorError, RecordInvalid
+from configurator.evidence import of_tree
 from configurator.facts import Facts, decode_facts
-from configurator.footprint import AccountFiles, Footprint, of_tree
+from configurator.footprint import AccountFiles, Footprint
 from configurator.peers import FORMATS
 from configurator.record import Record, decode
 from configurator.render import render

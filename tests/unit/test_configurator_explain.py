@@ -9,9 +9,9 @@ import pytest
 
 from configurator.__main__ import main
 from configurator.errors import ConfiguratorError
+from configurator.evidence import of_tree
 from configurator.explain import explain, folded
 from configurator.facts import Facts
-from configurator.footprint import of_tree
 from configurator.record import Record, decode
 from configurator.site import load
 from tests.golden.render_cases import Case, cases

@@ -9,7 +9,9 @@ import msgspec
 import pytest
 
 from configurator.errors import ConfiguratorError
-from configurator.footprint import Footprint, Found, Kernel, of_paths, of_root, of_tree, reader_of
+from configurator.evidence import of_paths, of_root, of_tree
+from configurator.footprint import Footprint, Kernel
+from configurator.tree import Found, reader_of
 from tests.trees import FIXTURES, found, make_tree, read_listing, reader
 
 NETWORKD_UNITS = (

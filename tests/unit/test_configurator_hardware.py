@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from configurator.evidence import of_paths, version_key
 from configurator.facts import BlockDevice, Device, Facts, NetworkInterface
-from configurator.footprint import Footprint, Kernel, lookup_of, of_paths, reader_of, version_key
+from configurator.footprint import Footprint, Kernel
 from configurator.hardware import Aliases, default_kernel, is_known, needs
 from configurator.record import Boot, Record
+from configurator.tree import lookup_of, reader_of
 from sis.system import process
 
 ALIASES = """# Aliases extracted from modules themselves.

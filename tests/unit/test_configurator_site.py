@@ -9,11 +9,12 @@ import pytest
 
 from configurator.errors import SiteInvalid
 from configurator.facts import Facts
-from configurator.footprint import AccountFiles, Footprint, Found
+from configurator.footprint import AccountFiles, Footprint
 from configurator.record import HostKey, Record
 from configurator.rendered import RenderedFile
 from configurator.renderers import Context
 from configurator.site import Tree, lay_over, load
+from configurator.tree import Found
 
 RECORD = Record(
     name="n001",
