@@ -7,17 +7,24 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sis.errors import SisError
-from sis.inventory.model import Assignment, Interface, Node
+from sis.inventory.cluster_said import (
+    BY_HAND,
+    GONE,
+    assignment_of,
+    changed_lists,
+    changed_values,
+    item_name,
+    own_of,
+    plain,
+    settings_of,
+    shared_of,
+)
+from sis.inventory.model import Interface, Node
 from sis.inventory.names import fold, natural_key, number_of
 from sis.spec import cluster as cluster_spec
 from sis.spec.cluster import ClusterSpec
 from sis.spec.edit import Keys, Text
 from sis.spec.members import Members
-
-_GONE = object()
-_BY_HAND = ("accounts", "environment", "mounts", "exports", "peer_files")
-"""Settings with parts: text belongs in the file, not in a word on a command line."""
-_PATHS: dict[str, Keys] = {"boot_kernel": ("boot", "kernel"), "boot_timeout_s": ("boot", "timeout_s")}
 
 
 class Edit:
@@ -43,9 +50,9 @@ class Edit:
         lists: dict[str, dict[str, tuple[list[Any], list[Any]]]] = {}
         groups: dict[str, set[str]] = {}
         for old, new in zip(before, after, strict=True):
-            for path, value in _scalars(old, new):
+            for path, value in changed_values(old, new):
                 scalars.setdefault(path, {})[new.name] = value
-            for name, one, two in _lists(old, new):
+            for name, one, two in changed_lists(old, new):
                 lists.setdefault(name, {})[new.name] = (one, two)
             for group in set(old.groups) ^ set(new.groups):
                 groups.setdefault(group, set()).add(new.name)
@@ -66,17 +73,17 @@ class Edit:
         entries: dict[str, Any] = {}
         for (_, groups, assignment, _), same in alike.items():
             names = [node.name for node in same]
-            entry: dict[str, Any] = _settings(same[0].profile)
+            entry: dict[str, Any] = settings_of(same[0].profile)
             if same[0].interfaces:
-                entry["interfaces"] = {each.name: _wired(each) for each in same[0].interfaces}
+                entry["interfaces"] = {each.name: shared_of(each) for each in same[0].interfaces}
             templates = self._templates(same)
             for name, template in templates.items():
                 entry["interfaces"][name]["ip"] = template
-            entry.update(_assigned(assignment))
+            entry.update(assignment_of(assignment))
             if groups:
                 entry["groups"] = list(groups)
             self._know(fold(names), names)
-            own = {node.name: _own(node, templates) for node in same}
+            own = {node.name: own_of(node, templates) for node in same}
             if len(same) == 1:
                 (wired,) = own.values()
                 for name, said in wired.get("interfaces", {}).items():
@@ -156,7 +163,7 @@ class Edit:
                     self._text.remove(("nodes", key, *path))
                 elif key != exact and len(members) <= len(wanted):
                     narrower |= members & wanted
-            if value is _GONE:
+            if value is GONE:
                 self._text.remove(("nodes", exact, *path))
                 continue
             for key in (exact, *([self._key_of(narrower)] if narrower else [])):
@@ -168,7 +175,7 @@ class Edit:
 
     def _put_list(self, name: str, changes: Mapping[str, tuple[list[Any], list[Any]]]) -> None:
         """Add items to a list of nodes, and take items away: lists append from layer to layer, `-item` removes."""
-        if name in _BY_HAND:
+        if name in BY_HAND:
             raise SisError(f"{name} has parts: change it in {self._file}", hint=f"then: sis cluster apply {self._file}")
         for (added, taken), names in _by_delta(changes):
             wanted = frozenset(names)
@@ -176,7 +183,7 @@ class Edit:
                 self._take(name, item, wanted)
             for item in added:
                 key = self._key_of(wanted)
-                minus, items = f"-{_called(item)}", self._items(key, name)
+                minus, items = f"-{item_name(item)}", self._items(key, name)
                 kept = [each for each in items if each != minus]
                 self._set_items(key, name, kept if len(kept) < len(items) else [*items, item])
 
@@ -184,18 +191,18 @@ class Edit:
         """Take an item away: where an entry of these nodes alone says it, there; else by `-item` over what says it."""
         for key in self._saying((name,), wanted):
             items = self._items(key, name)
-            left = [each for each in items if _called(each) != _called(item)]
+            left = [each for each in items if item_name(each) != item_name(item)]
             if self._members[key] <= wanted and len(left) < len(items):
                 self._set_items(key, name, left)
         now = {node.name: node for node in cluster_spec.parse(self.raw, self._file).expand()}
         still = [
             node
             for node in wanted
-            if _called(item) in map(_called, getattr(now[node].settings, name, None) or now[node].profiles)
+            if item_name(item) in map(item_name, getattr(now[node].settings, name, None) or now[node].profiles)
         ]
         if still:
             key = self._key_of(still)
-            self._set_items(key, name, [*self._items(key, name), f"-{_called(item)}"])
+            self._set_items(key, name, [*self._items(key, name), f"-{item_name(item)}"])
 
     def _items(self, key: str, name: str) -> list[Any]:
         return self._listed.get((key, name), [])
@@ -203,7 +210,7 @@ class Edit:
     def _set_items(self, key: str, name: str, items: list[Any]) -> None:
         self._listed[key, name] = items
         if items:
-            self._text.set(("nodes", key, name), [_plain(item) for item in items])
+            self._text.set(("nodes", key, name), [plain(item) for item in items])
         else:
             self._text.remove(("nodes", key, name))
 
@@ -238,37 +245,6 @@ class Edit:
         return found
 
 
-def _wired(interface: Interface) -> dict[str, Any]:
-    """What nodes share of an interface."""
-    said: dict[str, Any] = {"network": interface.network} if interface.network else {}
-    return said | {name: value for name, value in interface.data.items() if name != "gateway"}
-
-
-def _settings(profile: Mapping[str, Any]) -> dict[str, Any]:
-    """A profile's data as the file says it."""
-    said = {name: value for name, value in profile.items() if name not in (*_PATHS, "environment")}
-    boot = {_PATHS[name][1]: profile[name] for name in _PATHS if profile.get(name) is not None}
-    environment = dict(profile.get("environment") or {})
-    if environment.get("defaults"):
-        environment["defaults"] = {each["name"]: each["version"] for each in environment["defaults"]}
-    environment = {name: value for name, value in environment.items() if value}
-    if "modules" in said:
-        said["modules"] = [_plain(item) for item in said["modules"]]
-    return said | ({"boot": boot} if boot else {}) | ({"environment": environment} if environment else {})
-
-
-def _own(node: Node, templates: Mapping[str, str]) -> dict[str, Any]:
-    """What an entry of its own says of a node: its MACs, and addresses no template gives."""
-    wired = {}
-    for each in node.interfaces:
-        said: dict[str, str] = {"mac": each.mac} if each.mac else {}
-        if each.address and each.name not in templates:
-            said["ip"] = each.address
-        if said:
-            wired[each.name] = said
-    return {"interfaces": wired} if wired else {}
-
-
 def _nested(path: Keys, value: Any) -> Any:
     """`value` in mappings of one key each."""
     for key in reversed(path):
@@ -283,55 +259,6 @@ def _offset(node: Node, interface: Interface, networks: Mapping[str, Any]) -> in
         return None
     offset = int(ipaddress.ip_address(interface.address)) - int(network.cidr.network_address) - number
     return offset if offset >= 0 else None
-
-
-def _scalars(old: Node, new: Node) -> list[tuple[Keys, Any]]:
-    found: list[tuple[Keys, Any]] = []
-    if old.assignment != new.assignment:
-        said, says = _assigned(old.assignment), _assigned(new.assignment)
-        found += [((key,), says.get(key, _GONE)) for key in {**said, **says} if said.get(key) != says.get(key)]
-    wires = {each.name: each for each in old.interfaces}
-    for interface in new.interfaces:
-        was = wires.get(interface.name, Interface(interface.name))
-        for key, one, two in (
-            ("mac", was.mac, interface.mac),
-            ("ip", was.address, interface.address),
-            ("network", was.network, interface.network),
-        ):
-            if one != two:
-                found.append((("interfaces", interface.name, key), two or _GONE))
-    for name in dict.fromkeys((*old.profile, *new.profile)):
-        value, was_value = new.profile.get(name), old.profile.get(name)
-        if value == was_value or isinstance(value or was_value, list):
-            continue
-        if name == "vars":
-            site, was_site = value or {}, was_value or {}
-            found += [
-                (("vars", key), site.get(key, _GONE))
-                for key in dict.fromkeys((*was_site, *site))
-                if site.get(key) != was_site.get(key)
-            ]
-        elif name in _BY_HAND:
-            found.append(((name,), _GONE if value is None else value))
-        else:
-            found.append((_PATHS.get(name, (name,)), _GONE if value is None else value))
-    return found
-
-
-def _lists(old: Node, new: Node) -> list[tuple[str, list[Any], list[Any]]]:
-    found = []
-    for name in dict.fromkeys((*old.profile, *new.profile)):
-        one, two = old.profile.get(name) or [], new.profile.get(name) or []
-        if one != two and isinstance(one, list) and isinstance(two, list):
-            found.append((name, one, two))
-    return found
-
-
-def _assigned(assignment: Assignment | None) -> dict[str, str]:
-    if assignment is None:
-        return {}
-    image = {"image": assignment.reference}
-    return {**image, "disk": assignment.layout} if assignment.layout else image
 
 
 def _by_value(values: Mapping[str, Any]) -> list[tuple[Any, list[str]]]:
@@ -352,24 +279,8 @@ def _by_delta(
     deltas = {
         name: (
             [item for item in two if item not in one],
-            [item for item in one if item not in two and _called(item) not in map(_called, two)],
+            [item for item in one if item not in two and item_name(item) not in map(item_name, two)],
         )
         for name, (one, two) in changes.items()
     }
     return _by_value(deltas)
-
-
-def _called(item: Any) -> str:
-    """What names an item of a list."""
-    if isinstance(item, Mapping):
-        return str(item.get("name", item))
-    return str(getattr(item, "name", item))
-
-
-def _plain(item: Any) -> Any:
-    """An item as the file writes it; a module without options is its name."""
-    if hasattr(item, "model_dump"):
-        item = item.model_dump(mode="json", exclude_defaults=True)
-    if isinstance(item, Mapping):
-        return item["name"] if set(item) == {"name"} else dict(item)
-    return item
