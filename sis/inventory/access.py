@@ -17,8 +17,8 @@ from sis.inventory import schema
 from sis.inventory.clock import now, seconds_since
 from sis.inventory.database import Database
 from sis.inventory.facts import put_facts
-from sis.inventory.history import apply_happening
 from sis.inventory.names import fold
+from sis.inventory.node_states import apply_happening
 from sis.inventory.node_write import delete_of
 from sis.inventory.standing import quarantined_among
 from sis.inventory.state import Happening

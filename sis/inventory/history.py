@@ -15,11 +15,11 @@ from sis.inventory.clock import now
 from sis.inventory.database import Database
 from sis.inventory.drift import put_diffs
 from sis.inventory.facts import FactsChange, facts_changes, put_facts
-from sis.inventory.model import NodeState, StoredEvent, StoredReport
-from sis.inventory.node_read import state_of
+from sis.inventory.model import StoredEvent, StoredReport
+from sis.inventory.node_states import apply_happening, current_state, put_state
 from sis.inventory.rollout import Held
 from sis.inventory.rollouts import note_good
-from sis.inventory.state import Happening, after_event, after_happening, after_report, quarantined
+from sis.inventory.state import Happening, after_event, after_report, quarantined
 from sis.inventory.stream import append, count, row, state_rows
 from sis.wire import Event, FileDiff, Report
 
@@ -190,44 +190,6 @@ def newest_report_ids(connection: Connection, node_ids: Collection[int], kinds: 
     return found
 
 
-def current_state(connection: Connection, node_id: int) -> NodeState:
-    found = connection.execute(sa.select(schema.states).where(schema.states.c.node_id == node_id)).first()
-    return NodeState("defined", now()) if found is None else state_of(found)
-
-
-def put_state(connection: Connection, node_id: int, state: NodeState) -> None:
-    table = schema.states
-    values = _columns(state)
-    if not connection.execute(sa.update(table).where(table.c.node_id == node_id).values(**values)).rowcount:
-        connection.execute(sa.insert(table).values(node_id=node_id, **values))
-
-
-def apply_happening(connection: Connection, node_ids: Collection[int], happening: Happening, moment: str) -> None:
-    """Move the states of nodes along, in three statements however many they are."""
-    table = schema.states
-    wanted = list(node_ids)
-    known: dict[int, NodeState] = {}
-    for at in range(0, len(wanted), 500):
-        rows = connection.execute(sa.select(table).where(table.c.node_id.in_(wanted[at : at + 500])))
-        known.update((each.node_id, state_of(each)) for each in rows)
-    after = {
-        node_id: after_happening(known.get(node_id, NodeState("defined", moment)), happening, moment)
-        for node_id in wanted
-    }
-    told = [
-        each
-        for node_id, state in after.items()
-        for each in state_rows(node_id, known.get(node_id, NodeState("defined", moment)), state, moment)
-    ]
-    old = [{"of": node_id, **_columns(after[node_id])} for node_id in known]
-    new = [{"node_id": node_id, **_columns(state)} for node_id, state in after.items() if node_id not in known]
-    if old:
-        connection.execute(sa.update(table).where(table.c.node_id == sa.bindparam("of")), old)
-    if new:
-        connection.execute(sa.insert(table), new)
-    append(connection, told)
-
-
 def _event_row(node_id: int, event: Event, event_id: int, received: str) -> dict[str, Any]:
     return row(
         "event",
@@ -330,10 +292,6 @@ def _insert_report(connection: Connection, node_id: int, report: Report, receive
         )
     )
     return _key(result)
-
-
-def _columns(state: NodeState) -> dict[str, Any]:
-    return {name: getattr(state, name) for name in NodeState.__slots__}
 
 
 def _key(result: sa.CursorResult[Any]) -> int:

@@ -11,8 +11,8 @@ from sqlalchemy.engine import Connection
 from sis.inventory import schema
 from sis.inventory.clock import now, seconds_since
 from sis.inventory.database import Database
-from sis.inventory.history import apply_happening
 from sis.inventory.model import OrderKind, StoredOrder
+from sis.inventory.node_states import apply_happening
 from sis.inventory.state import Happening
 from sis.inventory.stream import append, row
 from sis.wire import Order

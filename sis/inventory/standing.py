@@ -10,8 +10,8 @@ from sqlalchemy.engine import Connection
 from sis.inventory import schema
 from sis.inventory.clock import now
 from sis.inventory.database import Database
-from sis.inventory.history import apply_happening
 from sis.inventory.names import natural_key
+from sis.inventory.node_states import apply_happening
 from sis.inventory.rollouts import holds_of, let_go
 from sis.inventory.state import Happening
 from sis.inventory.stream import append, row
