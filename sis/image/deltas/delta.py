@@ -30,7 +30,7 @@ HEADER = struct.Struct("<8sII32s32sQQ32s32s32s")
 digest of the header up to here"""
 
 HEAD_BYTES_MAX = 64 << 20
-DOCUMENT_BYTES_MAX = 120 << 20
+PATCHED_BYTES_MAX = 120 << 20
 """A version or manifest longer than this travels whole, not as a patch: patching holds both in memory. A million small
 files take some 95 MB."""
 

@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from sis.errors import UsageFault
 from sis.image.deltas import delta, document_patch, patches
-from sis.image.deltas.delta import CHECK_BYTES, DOCUMENT_BYTES_MAX, NOTHING, Head, Item, TablePart, name_of
+from sis.image.deltas.delta import CHECK_BYTES, NOTHING, PATCHED_BYTES_MAX, Head, Item, TablePart, name_of
 from sis.image.deltas.encoding import Encoded, Encoders, Run, Task
 from sis.image.deltas.plan import Work, plan_items, plan_whole
 from sis.image.deltas.reuse import Reuse
@@ -201,7 +201,7 @@ def _shared_by(version: Version) -> Callable[[bytes], bool]:
 
 
 def _patch(before: bytes, after: bytes) -> bytes:
-    if max(len(before), len(after)) > DOCUMENT_BYTES_MAX:
+    if max(len(before), len(after)) > PATCHED_BYTES_MAX:
         return b""
     return document_patch.make(before, after)
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from sis.errors import Corrupt
 from sis.image.deltas import delta, document_patch, patches, solid
-from sis.image.deltas.delta import DOCUMENT_BYTES_MAX, HEADER, Head, Header, Placed, name_of
+from sis.image.deltas.delta import HEADER, PATCHED_BYTES_MAX, Head, Header, Placed, name_of
 from sis.image.documents.rows import RowChanges, Rows
 from sis.image.documents.stored import INFLATION_MAX
 from sis.image.documents.tables import Novel, novel_chunks
@@ -128,7 +128,7 @@ def inflate_item(placed: Placed, payload: bytes, run: solid.Inflating) -> bytes:
 def _patched(patch: bytes, before: bytes, what: str) -> bytes | None:
     if not patch:
         return None
-    limit = min(DOCUMENT_BYTES_MAX, 2 * len(before) + INFLATION_MAX * len(patch))
+    limit = min(PATCHED_BYTES_MAX, 2 * len(before) + INFLATION_MAX * len(patch))
     return document_patch.applied(patch, before, limit, what)
 
 

@@ -26,7 +26,7 @@ TOLD_TO_WAIT_MAX = 500
 _T = TypeVar("_T")
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class Limits(msgspec.Struct, frozen=True):
     """How patient to be. Seconds; tests make them small."""
 
     connect_s: float = CONNECT_TIMEOUT_S
