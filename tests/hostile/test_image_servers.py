@@ -199,7 +199,7 @@ GIVEN_UP: dict[str, tuple[list[Answer], type[SisError], str]] = {
     "teapot": ([status(418)], Unreachable, r"HTTP 418"),
     "204": ([status(204)], Unreachable, r"HTTP 204"),
     "416": ([status(416)], Corrupt, r"is shorter than"),
-    "404": ([status(404)] * 2, Corrupt, r"is missing from the store"),
+    "404": ([status(404)] * 2, Corrupt, r"is missing from the store .*\nhint: 'sis image verify' on the head"),
     "compressed": (
         [lambda handler, data: handler.send(206, b"x", {"Content-Encoding": "gzip"})],
         Unreachable,
@@ -278,7 +278,10 @@ def test_a_name_that_does_not_resolve() -> None:
 
 def test_a_port_that_accepts_and_is_silent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        remote = HttpStore(f"http://127.0.0.1:{silent.getsockname()[1]}", limits=Limits(1, 0.1, 2, 0.001))
+        remote = HttpStore(
+            f"http://127.0.0.1:{silent.getsockname()[1]}",
+            limits=Limits(connect_s=1, read_s=0.1, attempts=2, backoff_s=0.001),
+        )
         with pytest.raises(Unreachable, match="no answer in time"):
             remote.ref("web")
 
@@ -319,7 +322,7 @@ def test_a_server_that_trickles_is_given_up(server: FileServer, made: tuple[Loca
         handler.reset()
 
     server.answers = [trickles] * 10
-    remote = HttpStore(server.url, limits=Limits(1, 0.1, 3, 0.001))
+    remote = HttpStore(server.url, limits=Limits(connect_s=1, read_s=0.1, attempts=3, backoff_s=0.001))
     with pytest.raises(Unreachable, match="too slow"):
         list(remote.read(pack(made)[0], OFFSET, LENGTH))
 

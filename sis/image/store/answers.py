@@ -17,6 +17,7 @@ _SKIPPED_MAX = 64 << 20
 """How much a server that ignores ranges may make us read past, before it is told off."""
 
 _ERROR_PAGE_BYTES_MAX = 64 << 10
+_CUT_OFF = "that copy of the store is not whole, or something else is served in its place"
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{1,200}"')
 
@@ -121,7 +122,7 @@ class Answer:
         """Raise Corrupt if a whole file came to its announced end, and that is before `end`."""
         announced = self._response.headers.get("Content-Length", "")
         if self.status == 200 and announced.isdigit() and int(announced) < end and self._response.length == 0:
-            raise Corrupt(f"{self._url} is {announced} bytes long, shorter than {end}")
+            raise Corrupt(f"{self._url} is {announced} bytes long, shorter than {end}", hint=_CUT_OFF)
 
     def _check_range(self, offset: int, length: int) -> None:
         text = self._response.headers.get("Content-Range", "")
@@ -129,4 +130,4 @@ class Answer:
         if match is None or int(match[1]) != offset:
             raise Retry(f"asked for bytes from {offset}, got {text[:60]!r}")
         if match[3] != "*" and int(match[3]) < offset + length:
-            raise Corrupt(f"{self._url} is {match[3]} bytes long, shorter than {offset + length}")
+            raise Corrupt(f"{self._url} is {match[3]} bytes long, shorter than {offset + length}", hint=_CUT_OFF)

@@ -81,7 +81,10 @@ class HttpStore(DocumentStore):
                 yield first
                 yield from pieces
                 return
-        raise Corrupt(f"{name} is missing from the store at {self.url}")
+        raise Corrupt(
+            f"{name} is missing from the store at {self.url}",
+            hint="'sis image verify' on the head tells whether it is there; a copy of the store is made anew",
+        )
 
     def _bases(self) -> tuple[str, ...]:
         return (self._base,) if self._base else (self.url, urljoin(self.url, "store/"))
