@@ -28,6 +28,8 @@ class Size:
     """How much is written, sent and hashed to find the limits of the machine."""
     repeats: int
     """Times that a cold installation, five edits and an upgrade are done; the median of each column counts."""
+    lasting_repeats: int = 3
+    """The same for works that leave the node as it is."""
     left_out: tuple[str, ...] = ()
     """Works that are not done."""
 
@@ -45,6 +47,7 @@ SMALL = Size(
     together=4,
     probe_bytes=100_000_000,
     repeats=1,
+    lasting_repeats=1,
     left_out=("newcomers", *BASES),
 )
 

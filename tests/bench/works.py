@@ -15,11 +15,8 @@ from tests.bench.figures import BASES, GIGABIT, UNCACHED, Figure, Measured, figu
 from tests.bench.methods.method import Method, Node
 from tests.bench.wire import GIGABIT_BYTES
 
-_QUICK_REPEATS = 3
-"""Times that works run which leave the node as it is; the median of each column counts."""
-
 _LASTING = ("nochange", "verify", *UNCACHED)
-"""Works that leave the node as it is."""
+"""Works that leave the node as it is; the median of each column counts."""
 
 _ENOUGH_S = {"edits": 10.0, "cold": 20.0, "upgrade": 20.0} | dict.fromkeys(_LASTING, 5.0) | dict.fromkeys(GIGABIT, 12.0)
 """The works that are repeated, and the seconds in all after which a method has run often enough."""
@@ -83,7 +80,8 @@ def _in_turn(work: str, courses: Sequence[_Course]) -> Iterator[Figure]:
             yield course.figure_of(work)
         return
     runs: dict[str, list[Figure]] = {course.name: [] for course in courses}
-    for _ in range(_QUICK_REPEATS if work in _LASTING else courses[0].repeats):
+    size = courses[0].size
+    for _ in range(size.lasting_repeats if work in _LASTING else size.repeats):
         for course in courses:
             known = runs[course.name]
             if not known or not (known[0].is_wrong or sum(it.wall_s for it in known) > _ENOUGH_S[work]):
@@ -113,7 +111,7 @@ class _Course:
 
     def __init__(self, method: Method) -> None:
         self.name = method.name
-        self.repeats = method.scene.size.repeats
+        self.size = method.scene.size
         self.node = Node(method.scene.nodes / method.name)
         self._method = method
         self._wire = method.scene.wire
