@@ -75,11 +75,11 @@ class Held:
         state: Path,
         *,
         full: bool = False,
-        dry_run: bool = False,
+        only_stage: bool = False,
         observe: Observer | None = None,
         begun: engine.Begun | None = None,
     ) -> Outcome:
-        """Make the tree below `root` equal to this."""
+        """Make the tree below `root` equal to this; `only_stage`: only make ready beside it what that takes."""
         return engine.sync(
             root,
             self.want,
@@ -88,24 +88,8 @@ class Held:
             state=state,
             mounts=self.mounts,
             full=full,
-            dry_run=dry_run,
+            only_stage=only_stage,
             observe=observe,
-            begun=begun,
-        )
-
-    def stage(
-        self, root: Path, state: Path, *, observe: Observer | None = None, begun: engine.Begun | None = None
-    ) -> Outcome:
-        """Make everything ready beside the tree below `root` that a `sync` would put in place."""
-        return engine.sync(
-            root,
-            self.want,
-            policy=self.policy,
-            source=self.source,
-            state=state,
-            mounts=self.mounts,
-            observe=observe,
-            only_stage=True,
             begun=begun,
         )
 

@@ -124,7 +124,7 @@ def _make_equal(root: Path, held: Held, full: bool, begun: engine.Begun, teller:
 
 def _stage(root: Path, held: Held, begun: engine.Begun, teller: Teller) -> Outcome:
     with teller.stage("fetch") as progress:
-        outcome = held.stage(root, STATE, observe=progress.moved, begun=begun)
+        outcome = held.sync(root, STATE, only_stage=True, observe=progress.moved, begun=begun)
         progress.came_to(outcome)
     if not outcome.in_sync:
         at_boot.keep(STATE, held.desired)
