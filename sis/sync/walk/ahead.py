@@ -13,7 +13,8 @@ _BATCH = 128
 _EACH_BYTES = 1 << 20
 """The kernel reads ahead by itself where more of a file is read."""
 
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+"""How to open what was a file a moment ago: what it may have become is neither followed nor waited for."""
 
 _T = TypeVar("_T")
 
@@ -45,7 +46,7 @@ class Ahead:
 
 def _ask(directory: int, name: bytes | str) -> None:
     with contextlib.suppress(OSError):
-        handle = os.open(name, _OPEN, dir_fd=directory)
+        handle = os.open(name, OPEN, dir_fd=directory)
         try:
             os.posix_fadvise(handle, 0, _EACH_BYTES, os.POSIX_FADV_WILLNEED)
         finally:

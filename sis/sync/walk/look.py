@@ -14,7 +14,7 @@ from blake3 import blake3
 
 from sis.image.model import ANY_MTIME, HOLE, KIND_OF_TYPE, RUN, RUN_BYTES, TYPE_OF_KIND, Entry, Kind
 from sis.sync.forked import Forked, is_worth_it
-from sis.sync.walk.ahead import Ahead
+from sis.sync.walk.ahead import OPEN, Ahead
 from sis.sync.walk.listing import Row, fields_of, place_of, row_of
 from sis.system.beneath import Beneath
 from sis.system.files import Xattrs, member_path, read_xattrs
@@ -32,7 +32,6 @@ READ_BYTES = 1 << 20
 """What is read at once."""
 
 _ZEROS = bytes(1 << 16)
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class Found(NamedTuple):
@@ -209,7 +208,7 @@ class Member:
         return Found(next((each for each in known if each == entry), entry), row_of(status))
 
     def _open(self) -> int:
-        return os.open(self._name, _OPEN, dir_fd=self._directory)
+        return os.open(self._name, OPEN, dir_fd=self._directory)
 
     def _xattrs(self) -> Xattrs:
         return read_xattrs(self._directory if self._name == b"." else member_path(self._directory, self._name))
@@ -233,7 +232,7 @@ class Member:
 
 def equal_file(directory: int, name: bytes, want: Entry, buffer: memoryview) -> os.stat_result | None:
     """What fstat tells of the file of this name in an open directory, if all of it is as `want` says, links aside."""
-    handle = os.open(name, _OPEN, dir_fd=directory)
+    handle = os.open(name, OPEN, dir_fd=directory)
     try:
         status = os.fstat(handle)
         is_equal = (
