@@ -37,6 +37,7 @@ UNCACHED = {"nochange-uncached": "nochange", "verify-uncached": "verify"}
 """Works that are another one on a node that has to read its disk."""
 
 BASES = GIGABIT | UNCACHED
+"""What each of these is another one of."""
 
 
 @dataclass(frozen=True)
