@@ -54,7 +54,7 @@ def tree(tmp_path: Path) -> Path:
 def test_staged_changes_nothing_applied_needs_no_store(tree: Path, tmp_path: Path) -> None:
     state = tmp_path / "state"
     wanted = held(LocalStore(tmp_path / "store"), state, 2)
-    staged = wanted.stage(tree, state)
+    staged = wanted.sync(tree, state, only_stage=True)
     assert staged.totals.bytes_fetched > len(BIG)
     at_boot.keep(state, wanted.desired)
     assert (tree / "etc/motd").read_text() == "first\n"
@@ -79,7 +79,7 @@ def test_staged_changes_nothing_applied_needs_no_store(tree: Path, tmp_path: Pat
 def test_what_is_missing_at_boot_leaves_the_tree_and_is_told(tree: Path, tmp_path: Path) -> None:
     state = tmp_path / "state"
     wanted = held(LocalStore(tmp_path / "store"), state, 2)
-    wanted.stage(tree, state)
+    wanted.sync(tree, state, only_stage=True)
     at_boot.keep(state, wanted.desired)
     shutil.rmtree(tree / ".sis-stage")
     shutil.rmtree(tmp_path / "store")
