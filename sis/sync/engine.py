@@ -17,6 +17,7 @@ from sis.sync.faults import explained, fault_of
 from sis.sync.model import Observer, Outcome, Totals
 from sis.sync.rules import Conditions, PathPolicy
 from sis.sync.walk import index, still
+from sis.sync.walk.index_files import has_intent
 from sis.sync.walk.mounts import mount_points_below
 from sis.system import locks
 from sis.system.beneath import Beneath
@@ -138,7 +139,7 @@ def begin(root: Path, state: Path, *, full: bool = False, changing: bool = False
         walk = None
         with explained("looking at what is remembered"):
             remembered = index.read(state)
-            if not full and remembered is not None and remembered.still is not None and not index.has_intent(state):
+            if not full and remembered is not None and remembered.still is not None and not has_intent(state):
                 walk = still.Walk(tree, remembered, remembered.still)
                 stack.callback(walk.drop)
         yield Begun(tree, remembered, walk, changing)
@@ -159,7 +160,7 @@ def _walked(ahead: Begun, given: Conditions, full: bool) -> still.Walked:
     remembered = ahead.remembered
     if remembered is None or remembered.still is None or remembered.still.terms != given.terms:
         return still.Walked(remembered)
-    if index.has_intent(given.state):
+    if has_intent(given.state):
         return still.Walked(remembered)
     known = still.Known(remembered.listings, remembered.still, given.passes)
     walk = ahead.walk

@@ -17,14 +17,17 @@ import msgspec
 from sis.image.kept.step import Step
 from sis.image.model import HOLE, Entry, Kind
 from sis.sync.desired import DesiredTree, Laid
-from sis.sync.planning.compare import Comparison, compare, kernel_of
+from sis.sync.planning.compare import compare
+from sis.sync.planning.difference import Comparison
+from sis.sync.planning.kernels import kernel_of
 from sis.sync.remember import Amended, Survey
 from sis.sync.rules import Conditions, Rules, parents_of
 from sis.sync.walk import index
-from sis.sync.walk.index import Index, Remembered, is_settled
+from sis.sync.walk.index import Index, is_settled
 from sis.sync.walk.listing import ListedRows, differs_in_time_only, fields_of, place_of, row_of
 from sis.sync.walk.look import Found
 from sis.sync.walk.observe import Area, Observed, area_at
+from sis.sync.walk.remembered import Remembered
 from sis.sync.walk.still import Walked, is_harmless
 from sis.system.beneath import Beneath
 

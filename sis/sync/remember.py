@@ -14,10 +14,11 @@ import msgspec
 from sis.image.model import ANY_MTIME, TYPE_OF_KIND, Entry, Kind
 from sis.sync.apply import Applied
 from sis.sync.desired import DesiredTree
-from sis.sync.planning.compare import Comparison, kernel_of
+from sis.sync.planning.difference import Comparison
+from sis.sync.planning.kernels import kernel_of
 from sis.sync.rules import STAGE, Conditions, Rules
-from sis.sync.walk import index
-from sis.sync.walk.index import Index, Remembered, Still, is_settled
+from sis.sync.walk import index, index_files
+from sis.sync.walk.index import Index, is_settled
 from sis.sync.walk.listing import (
     ListedRows,
     Listing,
@@ -31,6 +32,7 @@ from sis.sync.walk.listing import (
     row_of,
 )
 from sis.sync.walk.observe import Observed
+from sis.sync.walk.remembered import Remembered, Still
 from sis.sync.walk.still import known_mounts
 from sis.system.beneath import Beneath
 
@@ -88,7 +90,7 @@ class Remembering:
         for path in self._odd:
             del made[path]
         if survey.amended is None:
-            index.keep_entries(survey.given.state, want.digest, entries)
+            index_files.write_entries(survey.given.state, want.digest, entries)
         yield
 
     def finish(self, tree: Beneath, applied: Applied) -> tuple[bytes, ...]:

@@ -12,9 +12,10 @@ import msgspec
 import pytest
 
 from sis.image.model import Entry, Kind
-from sis.sync.walk import index
-from sis.sync.walk.index import RACY_NS, Remembered, Still, is_settled
+from sis.sync.walk import index, index_files
+from sis.sync.walk.index import RACY_NS, is_settled
 from sis.sync.walk.listing import fields_of, listed, packed, row_of, unpacked
+from sis.sync.walk.remembered import Remembered, Still
 
 ENTRY = Entry(path=b"a\xff", kind=Kind.FILE, mode=0o644, uid=0, gid=0, mtime_ns=1)
 ROW = bytes(52)
@@ -46,7 +47,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
 
 
 def test_files_written_in_pieces_are_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "_PIECE_BYTES", 300)
+    monkeypatch.setattr(index_files, "_PIECE_BYTES", 300)
     for count in (0, 15, 16, 17, 2047, 2048, 2064, 4097):
         entries = {b"%04d" % number: msgspec.structs.replace(ENTRY, path=b"%04d" % number) for number in range(count)}
         listings = {b"%04d" % number: bytes(number % 700) for number in range(count)}
@@ -70,7 +71,7 @@ def test_only_the_last_tree_is_kept(tmp_path: Path) -> None:
 def test_a_tree_of_another_format_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = b"one" * 8
     with monkeypatch.context() as older:
-        older.setattr(index, "FORMAT", index.FORMAT - 1)
+        older.setattr(index_files, "FORMAT", index_files.FORMAT - 1)
         index.save(tmp_path, remembered(tree))
     assert index.read(tmp_path) is None
     index.save(tmp_path, remembered(tree))

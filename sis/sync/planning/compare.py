@@ -2,84 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping
 
-import msgspec
-
-from sis.image.documents.diff import action_of, what_differs
+from sis.image.documents.diff import what_differs
 from sis.image.model import Entry, Kind, PolicyVerb
 from sis.image.names import show_path
-from sis.sync.model import Change
+from sis.sync.planning.difference import CONTENT, Comparison, Difference, action_for
+from sis.sync.planning.kernels import kernel_of, kernels_of, retained_of
 from sis.sync.planning.links import Links, decide_links
 from sis.sync.rules import Rules, parents_of
-from sis.sync.walk.index import Remembered
 from sis.sync.walk.look import Found
 from sis.sync.walk.observe import Observed
-
-Action = Literal["create", "update", "replace", "metadata", "remove", "keep"]
-
-CONTENT = frozenset({"type", "content", "size", "target", "device"})
-"""What cannot be put right in place: these need a new inode."""
-
-_KERNEL = re.compile(
-    rb"boot/(?:vmlinu[xz]|initrd\.img|System\.map|config)-([^/]+)|boot/initramfs-([^/]+)\.img|(?:usr/)?lib/modules/([^/]+)(?:/.*)?",
-    re.DOTALL,
-)
-_IMAGE_OF_KERNEL = re.compile(rb"boot/vmlinu[xz]-([^/]+)")
-
-
-class Difference(msgspec.Struct, frozen=True, gc=False):
-    """One path that is not as desired. `want` is None for what must go, `found` for what is missing."""
-
-    path: bytes
-    action: Action
-    what: tuple[str, ...]
-    want: Entry | None
-    found: Found | None
-    verb: PolicyVerb = "enforce"
-
-    def change(self, bytes_to_fetch: int = 0) -> Change:
-        return Change(
-            action=self.action,
-            path=show_path(self.path),
-            what=self.what,
-            bytes_to_fetch=bytes_to_fetch,
-            policy=self.verb,
-        )
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Everything there is to do or to tell.
-
-    to_do        what sync acts on, in path order
-    told         differences that are reported and left (policy `report`, once the path has been created), or that
-                 cannot be mended (action "keep")
-    leader_of    hard links to make: path → the path whose inode it must share
-    owned        paths that are the node's own now
-    absent       paths of policy `node` that cannot be placed
-    node_paths   paths of policy `node` that sync is about to place
-    kernels      kernel releases of the desired tree
-    retained     kernel releases whose files stay although it has them not
-    notices      what a person should know, a sentence each
-    """
-
-    to_do: tuple[Difference, ...]
-    told: tuple[Difference, ...]
-    leader_of: Mapping[bytes, bytes]
-    owned: frozenset[bytes]
-    absent: frozenset[bytes]
-    node_paths: tuple[bytes, ...]
-    kernels: tuple[str, ...]
-    retained: tuple[str, ...]
-    notices: tuple[str, ...]
-
-    @property
-    def in_sync(self) -> bool:
-        return not self.to_do and all(difference.action != "keep" for difference in self.told)
+from sis.sync.walk.remembered import Remembered
 
 
 def compare(
@@ -117,7 +51,7 @@ class _Comparing:
         self.remembered = remembered
         self.live = live
         self.kernels = kernels_of(want)
-        self.retained = _retained(self.kernels, retain, remembered)
+        self.retained = retained_of(self.kernels, retain, remembered)
         self.to_do: dict[bytes, Difference] = {}
         self.told: list[Difference] = []
         self.blocked: set[bytes] = set()
@@ -179,7 +113,7 @@ class _Comparing:
         if verb == "node" and self._is_nodes_own(path, here):
             self.owned.add(path)
             return
-        difference = Difference(path, _action(here, what), what, entry, here, verb)
+        difference = Difference(path, action_for(here, what), what, entry, here, verb)
         if verb == "report" and not (here is None and path not in self.remembered.applied):
             self.told.append(difference)
         else:
@@ -321,7 +255,7 @@ class _Comparing:
             said = before.what if before else ()
             what = said if "type" in said else (*said, "link")
             verb = before.verb if before else self.rules.verb(path)
-            self.to_do[path] = Difference(path, _action(here, what), what, self.want[path], here, verb)
+            self.to_do[path] = Difference(path, action_for(here, what), what, self.want[path], here, verb)
 
     def _differs(self, here: Entry, want: Entry) -> tuple[str, ...]:
         return what_differs(here, want, mtime=want.kind is not Kind.DIR or self.rules.holds_mtime(want.path))
@@ -344,33 +278,6 @@ class _Comparing:
     def _is_wanted(self, mount: bytes) -> bool:
         below = mount + b"/"
         return any(path.startswith(below) for path in self.want)
-
-
-def kernels_of(paths: Iterable[bytes]) -> tuple[str, ...]:
-    """The kernel releases that have an image (`boot/vmlinuz-<release>`) among `paths`, sorted."""
-    found = (_IMAGE_OF_KERNEL.fullmatch(path) for path in paths if path.startswith(b"boot/"))
-    return tuple(sorted(match[1].decode("utf-8", "surrogateescape") for match in found if match))
-
-
-def kernel_of(path: bytes) -> str | None:
-    """The kernel release a path belongs to by its name: image, initrd, map, configuration, modules."""
-    match = _KERNEL.fullmatch(path)
-    if match is None:
-        return None
-    release: bytes = match[1] or match[2] or match[3]
-    return release.decode("utf-8", "surrogateescape")
-
-
-def _retained(kernels: tuple[str, ...], retain: frozenset[str], remembered: Remembered) -> frozenset[str]:
-    earlier = remembered.retained if kernels == remembered.kernels else ()
-    return (retain | frozenset(earlier)) - frozenset(kernels)
-
-
-def _action(here: Found | None, what: tuple[str, ...]) -> Action:
-    if here is None:
-        return "create"
-    action = action_of(what)
-    return "update" if action == "metadata" and "link" in what else action
 
 
 def _is_directory(found: Found | None) -> bool:

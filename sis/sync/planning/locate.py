@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 
 from sis.image.model import DIGEST_BYTES, RUN_BYTES, Entry, Kind
 from sis.image.tree import chunk
-from sis.sync.planning.compare import Comparison, Difference
+from sis.sync.planning.difference import Comparison, Difference
 from sis.sync.planning.planned import LocalContent, Source
 from sis.sync.walk.look import run_matches
 from sis.sync.walk.observe import Observed

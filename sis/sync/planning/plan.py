@@ -11,7 +11,7 @@ from typing import Any
 
 from sis.image.model import ANY_MTIME, DIGEST_BYTES, HOLE, RUN_BYTES, Entry, Kind
 from sis.sync.planning import sums
-from sis.sync.planning.compare import CONTENT, Comparison, Difference
+from sis.sync.planning.difference import CONTENT, Comparison, Difference
 from sis.sync.planning.planned import LocalContent, Needed, NewFile, NewFiles, Plan, Source, Step
 from sis.sync.planning.trees import is_in_tree, new_trees, parent_of, tree_of_directories
 from sis.sync.rules import Rules

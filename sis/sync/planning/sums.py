@@ -11,7 +11,7 @@ import msgspec
 
 from sis.image.model import DIGEST_BYTES, HOLE, RUN_BYTES, Entry, Kind
 from sis.sync.model import Change, Totals
-from sis.sync.planning.compare import Comparison
+from sis.sync.planning.difference import Comparison
 from sis.sync.planning.planned import Need, NewFiles
 from sis.sync.walk.observe import Observed
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from sis.image.model import Entry, Kind
-from sis.sync.planning.compare import Comparison, Difference
+from sis.sync.planning.difference import Comparison, Difference
 
 
 class NewTree(NamedTuple):

@@ -15,7 +15,7 @@ from functools import cached_property
 
 from sis.sync.forked import Shared, is_worth_it
 from sis.sync.rules import STAGE, parents_of
-from sis.sync.walk.index import Index, Still
+from sis.sync.walk.index import Index
 from sis.sync.walk.listing import (
     ROOT_PARENT,
     Listing,
@@ -28,6 +28,7 @@ from sis.sync.walk.listing import (
     row_of,
     unpacked,
 )
+from sis.sync.walk.remembered import Still
 from sis.system.beneath import Beneath
 from sis.system.files import Xattrs
 
@@ -36,7 +37,7 @@ _UNLISTED = b"?"
 
 @dataclass(frozen=True)
 class Known:
-    """What a walk is compared with: see `index.Index` and `index.Still`."""
+    """What a walk is compared with: see `Index` and `Still`."""
 
     listings: Mapping[bytes, Listing]
     still: Still
