@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,6 @@ from sis.errors import Corrupt, NotFound, UsageFault
 if TYPE_CHECKING:
     from sis.image.model import Entry, Manifest
     from sis.image.store.local import LocalStore
-    from sis.image.verify import Problem
 
 
 @click.group("image")
@@ -156,6 +155,7 @@ def show(context: Context, reference: str, files: bool) -> None:
 @click.pass_obj
 def verify(context: Context, name: str | None) -> None:
     """Read every byte of the store, or of one image, and check it against its digest."""
+    from sis.cli import damage
     from sis.image import verify as verifying
 
     if not context.store.is_dir():
@@ -183,34 +183,12 @@ def verify(context: Context, name: str | None) -> None:
     else:
         emit(rows, ["file", "fault", "versions", "paths"], context.output)
     if rows:
-        details = [line for problem in found.problems for line in _problem_lines(problem)]
+        details = [line for problem in found.problems for line in damage.lines(problem)]
         raise Corrupt(
             f"the store has {counted(len(rows), 'damaged or missing file')}",
             details=details if context.output == "table" else (),
-            hint=_remedy(found.problems),
+            hint=damage.remedy(found.problems),
         )
-
-
-def _remedy(problems: Sequence[Problem]) -> str:
-    deltas = [problem for problem in problems if problem.file.startswith("deltas/")]
-    ways = []
-    if len(deltas) < len(problems):
-        ways.append(
-            "copy the named files from another copy of the store, or remove damaged packs and commit the tree again"
-        )
-    if deltas:
-        ways.append("nodes do without a damaged delta: remove the file; 'sis image deltas NAME CHANNEL' makes it again")
-    return "; ".join(ways)
-
-
-def _problem_lines(problem: Problem) -> Iterator[str]:
-    yield f"{problem.file}: {problem.fault}"
-    if problem.versions:
-        yield f"    hits {', '.join(problem.versions)}"
-    for path in problem.paths:
-        yield f"    {path}"
-    if problem.path_count > len(problem.paths):
-        yield f"    … and {problem.path_count - len(problem.paths)} more files"
 
 
 @image.command()

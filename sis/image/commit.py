@@ -8,19 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
-from sis.errors import Corrupt, NotFound, Refused
+from sis.errors import Corrupt, Refused
 from sis.image.documents import manifest_out
-from sis.image.model import FORMAT, ChunkTable, Manifest, PackRef, Ref, Version
+from sis.image.model import ChunkTable, Manifest, Version
+from sis.image.names import digest_of
 from sis.image.progress import Progress
 from sis.image.store import packs, refs
 from sis.image.store.index import ChunkIndex
+from sis.image.store.latest import Latest, latest
 from sis.image.store.local import LocalStore
 from sis.image.store.packs import PACK_BYTES_TARGET, PackRow, PackWriter
-from sis.image.tree import dictionary
-from sis.image.tree.found import IDENTITY, ScanCache
+from sis.image.tree import dictionary, seen
 from sis.image.tree.scan import Scan, scan
+from sis.image.tree.seen import Seen
 
 
 @dataclass(frozen=True)
@@ -51,34 +51,43 @@ def commit(
 ) -> Committed:
     """Make the directory `tree` the next generation of `image`.
 
-    All or nothing: killed anywhere, the store is as before, and committing again finishes the work. Raises Locked
-    when another commit or prune is at work for longer than `wait_s`.
+    All or nothing: killed anywhere, the store is as before, and committing again finishes the work. What the store has
+    lost of the newest generation is made anew where the tree still gives it; else the next generation is whole. Raises
+    Locked when another commit or prune is at work for longer than `wait_s`.
     """
     refs.check_image_name(image)
     _refuse_own_store(store, tree)
     with store.writing(f"commit of {image}", wait_s=wait_s), _Packer(store) as packer:
-        ref = _current(store, image)
-        parent_id, parent = _latest(store, ref)
-        needed = _packs_of(store, parent)
-        packer.use_dictionary_of(needed)
-        # Chunks the store has lost are read again, and what is made of them is a version that is whole.
-        cache = _read_cache(store, image) if _are_there(store, needed) else None
-        found = _scan(tree, cache, packer, progress)
+        last = _latest(store, image)
+        packer.go_on_from(last)
+        # Of what the store has lost all is read again, and what is made of it is a version that is whole.
+        before = None if last.lost else seen.read(store, image)
+        found = _scan(tree, before, last.version, packer, progress)
         manifest = Manifest(entries=found.entries)
         named = manifest_out.named(manifest)
         kept_policy = tuple((pattern, verb) for pattern, verb in policy)
-        is_same = parent is not None and (parent.manifest, parent.policy) == (named.digest, kept_policy)
-        if parent_id and parent and is_same and _are_there(store, needed):
-            _write_cache(store, image, named.digest, found)
-            return Committed(parent_id, parent, True, found.notices, found.bytes_read, packer.bytes_written)
+        same = last.version
+        if same is not None and (same.manifest, same.policy) != (named.digest, kept_policy):
+            same = None
+        lost = (*last.lost, *_lost_manifest(store, last.version, before))
+        if last.id and same and not lost:
+            seen.write(store, same, found.identities)
+            return Committed(last.id, same, True, found.notices, found.bytes_read, packer.bytes_written)
         store.write_manifest(manifest, named)
         table = packer.table(manifest)
+        table_digest = store.write_table(table)
+        still_lost = _still_lost(store, image) if lost else ()
+        made_anew = (f"{file} was missing or damaged, and is made anew" for file in lost if file not in still_lost)
+        notices = (*found.notices, *made_anew)
+        if last.id and same and not still_lost:
+            seen.write(store, same, found.identities)
+            return Committed(last.id, same, True, notices, found.bytes_read, packer.bytes_written)
         version = Version(
             image=image,
-            generation=parent.generation + 1 if parent else 1,
-            parent=parent_id,
+            generation=last.number + 1,
+            parent=last.id,
             manifest=named.digest,
-            table=store.write_table(table),
+            table=table_digest,
             created=refs.now_text(),
             entries=len(manifest.entries),
             content_bytes=_content_bytes(manifest),
@@ -92,18 +101,54 @@ def commit(
         version_id = store.write_version(version)
         with store.changing_ref(image) as now:
             store.write_ref(refs.with_generation(now, image, version.generation, version_id))
-        _write_cache(store, image, named.digest, found)
-        return Committed(version_id, version, False, found.notices, found.bytes_read, packer.bytes_written)
+        seen.write(store, version, found.identities)
+        if still_lost:
+            notices += (_about_damaged(last.number, version, still_lost),)
+        return Committed(version_id, version, False, notices, found.bytes_read, packer.bytes_written)
 
 
-def _scan(tree: Path, cache: ScanCache | None, packer: _Packer, progress: Progress | None) -> Scan:
-    """Scan with what the last commit knew; without it, if the store has lost chunks that were not read again."""
-    found = scan(tree, reuse=cache, sink=packer, progress=progress)
+def _latest(store: LocalStore, image: str) -> Latest:
+    with store.changing_ref(image) as ref:
+        return latest(store, ref, lambda: seen.record_of(store, image))
+
+
+def _scan(tree: Path, before: Seen | None, version: Version | None, packer: _Packer, progress: Progress | None) -> Scan:
+    """Scan with what the last commit saw; without it, if the store has lost chunks that were not read again.
+
+    `version` is one whose packs are there.
+    """
+    found = scan(tree, reuse=before.cache if before else None, sink=packer, progress=progress)
     packer.finish()
-    if cache is not None and found.identities != cache.identities and not packer.index().holds(found.entries):
+    if before is None:
+        return found
+    if version is not None and (version.manifest, found.identities) == (before.manifest, before.cache.identities):
+        return found
+    if not packer.index().holds(found.entries):
         found = scan(tree, sink=packer, progress=progress)
         packer.finish()
     return found
+
+
+def _lost_manifest(store: LocalStore, version: Version | None, before: Seen | None) -> tuple[str, ...]:
+    """The manifest of a version, if it is missing or damaged. What was read before is not read again."""
+    if version is None or (before is not None and before.manifest == version.manifest):
+        return ()
+    file = f"manifests/{version.manifest}"
+    return () if store.is_whole(file) else (file,)
+
+
+def _still_lost(store: LocalStore, image: str) -> tuple[str, ...]:
+    now = _latest(store, image)
+    return (*now.lost, *_lost_manifest(store, now.version, None))
+
+
+def _about_damaged(number: int, after: Version, lost: Sequence[str]) -> str:
+    """What a person should know of a generation that is damaged, and now has a whole one after it."""
+    damaged = f"{after.image}@{number}"
+    return (
+        f"{damaged} is damaged ({', '.join(lost)}), {after.image}@{after.generation} is whole:"
+        f" publish it to the channels of the other, and 'sis image prune {damaged}' removes that"
+    )
 
 
 class _Packer:
@@ -119,6 +164,7 @@ class _Packer:
         self._made = 0
         self._dictionary = b""
         self._dictionary_digest = b""
+        self._lost: tuple[str, ...] = ()
 
     def __enter__(self) -> _Packer:
         return self
@@ -134,9 +180,10 @@ class _Packer:
                 self._index = ChunkIndex.of(self._store)
             return self._index
 
-    def use_dictionary_of(self, before: Sequence[PackRef] | None) -> None:
+    def go_on_from(self, last: Latest) -> None:
         """Go on with the dictionary of an earlier version's packs: who has that version has it."""
-        used = [pack.dictionary for pack in before or () if pack.dictionary]
+        self._lost = last.lost
+        used = [pack.dictionary for pack in last.packs if pack.dictionary]
         if used:
             with contextlib.suppress(Corrupt):
                 self._dictionary, self._dictionary_digest = self._store.dictionary(used[-1]), used[-1]
@@ -146,7 +193,10 @@ class _Packer:
             return
         self._dictionary = dictionary.train(samples())
         if self._dictionary:
-            self._dictionary_digest = self._store.write_dictionary(self._dictionary)
+            name = digest_of(self._dictionary)
+            self._dictionary_digest = bytes.fromhex(name)
+            if f"dictionaries/{name}" in self._lost:
+                self._store.write_dictionary(self._dictionary)
 
     def encode(self, data: memoryview) -> bytes:
         return packs.encode(data, self._dictionary if len(data) <= dictionary.SMALL_BYTES else b"")
@@ -159,6 +209,8 @@ class _Packer:
         if not self.wants(digest):
             return
         if self._writer is None:
+            if self._dictionary:
+                self._store.write_dictionary(self._dictionary)
             self._writer = self._store.new_pack(self._made, self._dictionary_digest)
             self._made += 1
         self._new[digest] = self._writer.add(digest, size_bytes, stored)
@@ -183,59 +235,6 @@ class _Packer:
         self._new.clear()
         self._writer = None
         self.bytes_written += done.size
-
-
-class _CacheFile(msgspec.Struct, frozen=True, array_like=True):
-    manifest: str
-    identities: bytes
-    format: int = FORMAT
-
-
-def _read_cache(store: LocalStore, image: str) -> ScanCache | None:
-    """What the last commit of this image saw, if the store still holds that manifest."""
-    data = store.cached(f"scan-{image}")
-    if data is None:
-        return None
-    with contextlib.suppress(msgspec.MsgspecError, Corrupt, NotFound):
-        kept = msgspec.msgpack.decode(data, type=_CacheFile)
-        if kept.format == FORMAT:
-            entries = store.manifest(kept.manifest).entries
-            if len(kept.identities) == len(entries) * IDENTITY.size:
-                return ScanCache(entries, kept.identities)
-    return None
-
-
-def _write_cache(store: LocalStore, image: str, manifest: str, found: Scan) -> None:
-    store.cache(f"scan-{image}", msgspec.msgpack.encode(_CacheFile(manifest, found.identities)))
-
-
-def _current(store: LocalStore, image: str) -> Ref | None:
-    with store.changing_ref(image) as ref:
-        return ref
-
-
-def _latest(store: LocalStore, ref: Ref | None) -> tuple[str | None, Version | None]:
-    if ref is None or not ref.generations:
-        return None, None
-    version_id = ref.generations[str(refs.latest(ref))]
-    return version_id, store.version(version_id)
-
-
-def _packs_of(store: LocalStore, version: Version | None) -> tuple[PackRef, ...] | None:
-    """What a version needs, none before the first; None where that cannot be read."""
-    with contextlib.suppress(Corrupt):
-        return () if version is None else store.table(version.table).packs
-    return None
-
-
-def _are_there(store: LocalStore, needed: Sequence[PackRef] | None) -> bool:
-    """Whether these packs are there, as long as they should be; what is in them is for `verify` to say."""
-    try:
-        return needed is not None and all(
-            (store.path / f"packs/{pack.digest.hex()}").stat().st_size == pack.size for pack in needed
-        )
-    except FileNotFoundError:
-        return False
 
 
 def _content_bytes(manifest: Manifest) -> int:

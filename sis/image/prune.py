@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sis.errors import NotFound, Refused, UsageFault
+from sis.errors import Corrupt, NotFound, Refused, SisError, UsageFault
 from sis.image.deltas.delta import NOTHING
 from sis.image.model import Ref
 from sis.image.store import refs
 from sis.image.store.local import LocalStore
 from sis.image.store.reference import Reference
+from sis.image.tree import seen
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ def _unreachable(store: LocalStore, without: set[tuple[str, int]]) -> list[tuple
                 reached.add(f"packs/{pack.digest.hex()}")
                 if pack.dictionary:
                     reached.add(f"dictionaries/{pack.dictionary.hex()}")
+    _refuse_lost_refs(store, ids)
     files = []
     for folder in ("versions", "deltas", "tables", "manifests", "packs", "dictionaries"):
         for name in sorted(store.names(folder)):
@@ -115,3 +118,17 @@ def _unreachable(store: LocalStore, without: set[tuple[str, int]]) -> list[tuple
             if not kept:
                 files.append((file, (store.path / file).stat().st_size))
     return files
+
+
+def _refuse_lost_refs(store: LocalStore, known: Collection[str]) -> None:
+    """Raise Corrupt for versions that no ref names because the ref is lost."""
+    for name in store.names("versions"):
+        version = None
+        if name not in known:
+            with contextlib.suppress(SisError):
+                version = store.version(name)
+        if version is not None and seen.lacks_ref(store, version):
+            raise Corrupt(
+                f"refs/{version.image} is missing from the store, and versions of {version.image} are there",
+                hint=f"copy it from another copy of the store, or commit the tree of {version.image} again",
+            )

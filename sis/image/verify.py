@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-
-from blake3 import blake3
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 from sis.errors import Corrupt, NotFound, Refused, SisError
 from sis.image.deltas.delta import NOTHING
@@ -20,10 +19,13 @@ from sis.image.model import Manifest, PackRef, Version
 from sis.image.names import show_path
 from sis.image.progress import Progress
 from sis.image.store.local import LocalStore
-from sis.image.store.packs import decode, read_footer
+from sis.image.store.pack_check import check_pack
 from sis.image.store.reader import immutable_name
+from sis.image.tree import seen
 
 PATHS_SHOWN = 20
+
+_T = TypeVar("_T")
 
 _PLACE = struct.Struct("<32sQII")
 """Where a chunk lies in its pack: digest, offset, stored bytes, bytes."""
@@ -54,8 +56,9 @@ class Verification:
 
 @dataclass
 class _Generation:
-    """What is kept of a version; its manifest and its table are read again where they are asked for."""
+    """What is kept of a version whose manifest is whole; that and its table are read again where they are asked for."""
 
+    id: str
     name: str
     version: Version | None = None
     packs: tuple[PackRef, ...] = ()
@@ -87,6 +90,8 @@ class _Run:
         self.pack_count = 0
         self.chunk_count = 0
         self.bytes_read = 0
+        self._unknown: list[str] = []
+        """Versions of which it is not known what they need: while there are any, nothing is said to be of no use."""
         self._progress = progress
         self._reached: set[str] = set()
         self._places: dict[str, bytes] = {}
@@ -100,36 +105,55 @@ class _Run:
         except NotFound:
             raise
         except (Corrupt, Refused) as error:
-            self.problems.append(Problem(f"refs/{name}", error.message, (name,)))
+            self._found(f"refs/{name}", error.message, name)
+            self._unknown.append(name)
             return
         if opened.trust != "pinned":
             self.notices.append(f"refs/{name} is {opened.trust}: there is no key here to check it with")
         for number, version_id in sorted(opened.ref.generations.items(), key=lambda item: int(item[0])):
-            generation = _Generation(f"{name}@{number}")
+            generation = _Generation(version_id, f"{name}@{number}")
             self.generations.append(generation)
             self._follow(generation, name, int(number), version_id)
 
     def _follow(self, generation: _Generation, image: str, number: int, version_id: str) -> None:
-        file = f"versions/{version_id}"
+        store, name = self.store, generation.name
+        version = self._read(f"versions/{version_id}", name, lambda: store.version(version_id))
+        if version is None:
+            self._unknown.append(name)
+            return
+        if (version.image, version.generation) != (image, number):
+            self._found(f"versions/{version_id}", f"it is {version.image}@{version.generation}", name)
+        manifest = self._read(f"manifests/{version.manifest}", name, lambda: store.manifest(version.manifest))
+        table = self._read(f"tables/{version.table}", name, lambda: store.table(version.table))
+        if table is None:
+            self._unknown.append(name)
+            return
+        generation.packs = table.packs
+        for digest in sorted({pack.dictionary for pack in table.packs if pack.dictionary}):
+            self._read(f"dictionaries/{digest.hex()}", name, partial(store.dictionary, digest))
+        if manifest is not None:
+            generation.version = version
+            try:
+                self._place(table.packs, chunk_locations(manifest, table))
+            except Corrupt as error:
+                self._found(f"tables/{version.table}", error.message, name)
+
+    def _read(self, file: str, generation: str, read: Callable[[], _T]) -> _T | None:
+        """What a generation needs, or nothing where that is damaged."""
+        self._reached.add(file)
         try:
-            generation.version = version = self.store.version(version_id)
-            self._reached.add(file)
-            if (version.image, version.generation) != (image, number):
-                raise Corrupt(f"it is {version.image}@{version.generation}")
-            file = f"manifests/{version.manifest}"
-            manifest = self.store.manifest(version.manifest)
-            self._reached.add(file)
-            file = f"tables/{version.table}"
-            table = self.store.table(version.table)
-            generation.packs = table.packs
-            self._place(table.packs, chunk_locations(manifest, table))
-            self._reached.add(file)
-            for digest in {pack.dictionary for pack in table.packs if pack.dictionary}:
-                file = f"dictionaries/{digest.hex()}"
-                self.store.dictionary(digest)
-                self._reached.add(file)
+            return read()
         except (Corrupt, NotFound) as error:
-            self.problems.append(Problem(file, error.message, (generation.name,)))
+            self._found(file, error.message, generation)
+            return None
+
+    def _found(self, file: str, fault: str, generation: str) -> None:
+        """Note a problem; what several generations have in common is one."""
+        for at, known in enumerate(self.problems):
+            if known.file == file:
+                self.problems[at] = replace(known, versions=(*known.versions, generation))
+                return
+        self.problems.append(Problem(file, fault, (generation,)))
 
     def _place(self, packs: tuple[PackRef, ...], locations: Mapping[bytes, Location]) -> None:
         """Keep where chunks lie, packed: a store of many versions has most of them in common."""
@@ -155,7 +179,7 @@ class _Run:
         damaged: dict[str, tuple[list[str], set[bytes]]] = {}
         total = sum(os.stat(self.store.path / "packs" / name).st_size for name in names)
         with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
-            checks = pool.map(lambda name: _check_pack(self.store, name, wanted.get(name), self._located(name)), names)
+            checks = pool.map(lambda name: check_pack(self.store, name, wanted.get(name), self._located(name)), names)
             for name, (faults, lost, chunks, read) in zip(names, checks, strict=True):
                 self.chunk_count += chunks
                 self.bytes_read += read
@@ -175,9 +199,11 @@ class _Run:
         for name, (faults, lost) in sorted(damaged.items()):
             versions, paths = [], {}
             for generation in self.generations:
-                if generation.version is None or name not in {pack.digest.hex() for pack in generation.packs}:
+                if name not in {pack.digest.hex() for pack in generation.packs}:
                     continue
                 versions.append(generation.name)
+                if generation.version is None:
+                    continue
                 for entry in self.store.manifest(generation.version.manifest).entries:
                     if entry.chunks and any(run.digest in lost for run in entry.each_chunk()):
                         paths[show_path(entry.path)] = True
@@ -193,31 +219,38 @@ class _Run:
                 if file not in self._reached and not any(problem.file == file for problem in self.problems):
                     self._stranger(folder, name)
         unused = [name for name in self.store.names("packs") if f"packs/{name}" not in self._reached]
-        if unused:
+        if self._unknown:
+            self.notices.append("which files are used by no version cannot be told before that is mended")
+        elif unused:
             self.notices.append(f"{len(unused)} packs are used by no version: 'sis image prune' removes them")
 
     def _delta(self, name: str) -> None:
         """A delta against its own digests; what nodes make with it they prove by the manifest's."""
         before, _, after = name.partition("-")
+        names = {generation.id: generation.name for generation in self.generations}
         try:
             opened = open_delta(self.store, before, after)
             assert opened is not None
-            opened.bound(self._manifest(before), self._manifest(after))
-            header = opened.header
-            hasher = blake3()
-            for piece in self.store.read(opened.name, header.items_offset, header.items_bytes):
-                hasher.update(piece)
-            self.bytes_read += header.size
-            if hasher.digest() != header.items_digest:
-                raise Corrupt("its items do not match their digest")
-        except NotFound:
-            self.notices.append(f"deltas/{name} leads between versions that are gone: 'sis image prune' removes it")
+            opened.prove_items()
+            self.bytes_read += opened.header.size
+            if {before, after} <= {NOTHING, *names}:
+                ends = self._manifest(before), self._manifest(after)
+                if ends[0] is not None and ends[1] is not None:
+                    opened.bound(ends[0], ends[1])
+            elif not self._unknown:
+                self.notices.append(f"deltas/{name} leads between versions that are gone: 'sis image prune' removes it")
         except Corrupt as error:
-            self.problems.append(Problem(f"deltas/{name}", error.message))
+            versions = tuple(names[end] for end in (before, after) if end in names)
+            self.problems.append(Problem(f"deltas/{name}", error.message, versions))
 
-    def _manifest(self, version_id: str) -> Manifest:
-        """What a version is, or nothing."""
-        return Manifest(()) if version_id == NOTHING else self.store.manifest(self.store.version(version_id).manifest)
+    def _manifest(self, version_id: str) -> Manifest | None:
+        """What a version is; None if that is damaged, which is told elsewhere."""
+        if version_id == NOTHING:
+            return Manifest(())
+        try:
+            return self.store.manifest(self.store.version(version_id).manifest)
+        except (Corrupt, NotFound):
+            return None
 
     def _stranger(self, folder: str, name: str) -> None:
         try:
@@ -229,78 +262,26 @@ class _Run:
             self._delta(name)
             return
         try:
-            _read_stranger(self.store, folder, name)
+            if folder == "versions":
+                self._stray_version(self.store.version(name))
+            elif folder == "manifests":
+                self.store.manifest(name)
+            elif folder == "tables":
+                self.store.table(name)
+            else:
+                self.store.dictionary(bytes.fromhex(name))
         except (Corrupt, NotFound) as error:
-            self.problems.append(Problem(f"{folder}/{name}", error.message))
+            self.problems.append(Problem(f"{folder}/{name}", error.message, tuple(self._unknown)))
         else:
-            self.notices.append(f"{folder}/{name} is used by no version: 'sis image prune' removes it")
+            if not self._unknown:
+                self.notices.append(f"{folder}/{name} is used by no version: 'sis image prune' removes it")
 
-
-def _read_stranger(store: LocalStore, folder: str, name: str) -> None:
-    if folder == "versions":
-        store.version(name)
-    elif folder == "manifests":
-        store.manifest(name)
-    elif folder == "tables":
-        store.table(name)
-    else:
-        store.dictionary(bytes.fromhex(name))
-
-
-def _check_pack(
-    store: LocalStore, name: str, expected: tuple[int, bytes] | None, located: dict[bytes, Location]
-) -> tuple[list[str], set[bytes], int, int]:
-    """Faults, digests of lost chunks, chunks checked, bytes read."""
-    path = store.path / "packs" / name
-    faults: list[str] = []
-    try:
-        size = path.stat().st_size
-        if expected is not None and size != expected[0]:
-            faults.append(f"{size} bytes instead of {expected[0]}")
-        if _digest_of_file(path) != name:
-            faults.append("it does not match its name")
-        lost = _lost_chunks(store, path, located, faults)
-    except OSError as error:
-        return [f"it cannot be read: {error.strerror}"], set(located), 0, 0
-    return faults, lost, len(located), size
-
-
-def _lost_chunks(store: LocalStore, path: Path, located: dict[bytes, Location], faults: list[str]) -> set[bytes]:
-    """The chunks, of those the tables and the footer say are in a pack, that are not there whole."""
-    everything = dict(located)
-    dictionary = b""
-    try:
-        footer = read_footer(path)
-        for row in footer.rows:
-            everything.setdefault(row.digest, Location(0, row.offset, row.stored, row.size, row.digest))
-        if footer.dictionary:
-            dictionary = store.dictionary(footer.dictionary)
-    except Corrupt as error:
-        faults.append(error.message)
-    lost = set()
-    with path.open("rb") as file:
-        for location in sorted(everything.values(), key=lambda location: location.offset):
-            file.seek(location.offset)
-            try:
-                decode(file.read(location.stored), location, dictionary, pack=path.name[:12])
-            except Corrupt as error:
-                faults.append(error.message)
-                lost.add(location.digest)
-    return lost
+    def _stray_version(self, version: Version) -> None:
+        if seen.lacks_ref(self.store, version):
+            name = f"{version.image}@{version.generation}"
+            self._found(f"refs/{version.image}", "it is missing from the store", name)
+            self._unknown.append(name)
 
 
 def _rows(places: bytes | bytearray) -> Iterator[bytes]:
     return (bytes(places[at : at + _PLACE.size]) for at in range(0, len(places), _PLACE.size))
-
-
-def _digest_of_file(path: Path) -> str:
-    hasher = blake3()
-    with path.open("rb", buffering=0) as file:
-        for piece in _pieces(file.read):
-            hasher.update(piece)
-    return hasher.hexdigest()
-
-
-def _pieces(read: Callable[[int], bytes]) -> Iterable[bytes]:
-    while piece := read(4 << 20):
-        yield piece

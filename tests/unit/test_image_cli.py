@@ -203,11 +203,14 @@ def test_a_damaged_delta_has_a_remedy_of_its_own(sis: Sis, tree: Path, tmp_path:
     delta.write_bytes(raw)
     done = sis("verify")
     assert done.exit_code == 1
-    assert "remove the file; 'sis image deltas NAME CHANNEL' makes it again" in done.stderr
-    assert "commit the tree again" not in done.stderr
-    delta.unlink()
-    assert "delta from web@1" in sis("deltas", "web", "stable").output
+    assert "hits web@1, web@2" in done.stderr
+    assert "publishing again makes it anew" in done.stderr
+    assert "commit the tree" not in done.stderr
+    again = sis("publish", "web@2", "stable")
+    assert "already is generation 2" in again.stdout
+    assert "delta from web@1" in again.stderr
     assert sis("verify").exit_code == 0
+    assert sis("publish", "web@2", "stable").stderr == "", "one that is whole is left"
 
 
 def test_damaged_packs_that_were_removed_come_back_by_committing_the_tree_again(
@@ -224,7 +227,7 @@ def test_damaged_packs_that_were_removed_come_back_by_committing_the_tree_again(
     raw = bytearray(second.read_bytes())
     raw[100] ^= 1
     second.write_bytes(raw)
-    assert "remove damaged packs and commit the tree again" in sis("verify").stderr
+    assert "packs: remove those that are damaged, then\n  commit the tree" in sis("verify").stderr
     for path in packs.iterdir():
         path.unlink()
     assert sis("commit", "web", "--tree", str(tree)).stdout.startswith("web@3: ")

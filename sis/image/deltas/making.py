@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -10,11 +11,12 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from sis.errors import UsageFault
+from sis.errors import Corrupt, NotFound, UsageFault
 from sis.image.deltas import delta, document_patch, patches
-from sis.image.deltas.delta import CHECK_BYTES, NOTHING, PATCHED_BYTES_MAX, Head, Item, TablePart, name_of
+from sis.image.deltas.delta import CHECK_BYTES, PATCHED_BYTES_MAX, Head, Item, TablePart, name_of
 from sis.image.deltas.encoding import Encoded, Encoders, Run, Task
 from sis.image.deltas.plan import Work, plan_items, plan_whole
+from sis.image.deltas.reading import open_delta
 from sis.image.deltas.reuse import Reuse
 from sis.image.deltas.side import Side
 from sis.image.model import Ref, Version
@@ -31,6 +33,8 @@ WHOLE_BYTES_MIN = 16 << 20
 """A version with less content needs no delta from nothing: its packs are read in one go anyway."""
 
 _IN_PROCESS_BYTES = 2 << 20
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def make(
     processes: int | None = None,
     wait_s: float = 600.0,
 ) -> Made | None:
-    """Write `deltas/<before>-<after>`, ids of versions of `store` (`before` may be NOTHING). None if it is there.
+    """Write `deltas/<before>-<after>`, ids of versions of `store` (`before` may be `NOTHING`). None if it is there.
 
     Items that a delta of the same versions has already are copied from there. From nothing it takes half a second of a
     core for each megabyte. Raises UsageFault for a delta to itself, NotFound for an unknown version, Locked when others
@@ -78,7 +82,7 @@ def make(
         raise UsageFault("a delta needs two versions")
     path = store.path / immutable_name(name_of(before, after))
     with store.making_deltas(wait_s=wait_s) as folder:
-        if path.exists():
+        if is_there(store, before, after):
             return None
         old = Side(store, before)
         return _Making(old, Side(store, after, old), folder, path).run(progress, processes)
@@ -101,16 +105,30 @@ def make_for_channel(
     known = [left] if left != version_id and left in ref.generations.values() else []
     sources = dict.fromkeys((*known, *earlier(ref, channel, version_id)))
     for before in tuple(sources)[:KEPT_BACK]:
-        made = make(store, before, version_id, progress=progress)
+        try:
+            made = make(store, before, version_id, progress=progress)
+        except (Corrupt, NotFound) as error:
+            log.warning("no delta from %s, nodes there fetch chunks: %s", before[:12], error.message)
+            continue
         if made is not None:
             yield made
 
 
-def lacks_whole(store: LocalStore, version_id: str) -> bool:
-    """Whether a version has so much content that a delta from nothing is worth its while, and has none."""
-    if store.version(version_id).content_bytes < WHOLE_BYTES_MIN:
+def is_there(store: LocalStore, before: str, after: str) -> bool:
+    """Whether a delta is in the store, and whole. Reads all of it."""
+    try:
+        opened = open_delta(store, before, after)
+        if opened is not None:
+            opened.prove_items()
+    except Corrupt as error:
+        log.warning("%s is damaged, and is made anew: %s", name_of(before, after), error.message)
         return False
-    return not (store.path / name_of(NOTHING, version_id)).exists()
+    return opened is not None
+
+
+def is_worth_whole(store: LocalStore, version_id: str) -> bool:
+    """Whether a version has so much content that a delta from nothing is worth its while."""
+    return store.version(version_id).content_bytes >= WHOLE_BYTES_MIN
 
 
 class _Making:

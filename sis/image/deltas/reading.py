@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from blake3 import blake3
+
 from sis.errors import Corrupt
 from sis.image.deltas import delta, document_patch, patches, solid
 from sis.image.deltas.delta import HEADER, PATCHED_BYTES_MAX, Head, Header, Placed, name_of
@@ -51,6 +53,14 @@ class OpenDelta:
     def novel_chunks(self) -> int:
         """How many chunks the newer version has and the older has not."""
         return sum(item.chunks for item in self.head.items)
+
+    def prove_items(self) -> None:
+        """Read all of it. Raises Corrupt unless it is what was written."""
+        hasher = blake3()
+        for piece in self.store.read(self.name, self.header.items_offset, self.header.items_bytes):
+            hasher.update(piece)
+        if hasher.digest() != self.header.items_digest:
+            raise Corrupt("its items do not match their digest")
 
     def bound(self, before: Manifest, after: Manifest) -> Delta:
         """The delta with its items placed between two manifests. Raises Corrupt if it is not theirs."""

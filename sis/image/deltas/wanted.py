@@ -64,7 +64,7 @@ def make_wanted(store: LocalStore, image: str, channel: str, *, progress: Progre
     while True:
         now = _pointed_to(store, image, channel, mark)
         if now == made_for:
-            if making.lacks_whole(store, now):
+            if making.is_worth_whole(store, now) and not making.is_there(store, NOTHING, now):
                 whole = _mark(store, image, channel, _WHOLE_FOLDER)
                 whole.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 atomic_write(whole, b"", mode=0o600)
@@ -79,7 +79,7 @@ def make_whole(store: LocalStore, image: str, channel: str, *, progress: Progres
     """Make the delta from nothing to where a channel points, if it lacks; none is wanted then. Raises NotFound."""
     mark = _mark(store, image, channel, _WHOLE_FOLDER)
     now = _pointed_to(store, image, channel, mark)
-    made = making.make(store, NOTHING, now, progress=progress) if making.lacks_whole(store, now) else None
+    made = making.make(store, NOTHING, now, progress=progress) if making.is_worth_whole(store, now) else None
     mark.unlink(missing_ok=True)
     return made
 

@@ -11,7 +11,9 @@ from sis.image.store.packs import PackRow, read_footer
 
 
 class ChunkIndex:
-    """Where each chunk lies, by digest, in one of `packs`. A damaged pack is left out: its chunks are written anew.
+    """Where each chunk lies, by digest, in one of `packs`.
+
+    A damaged pack is left out, and one whose dictionary is lost: their chunks are written anew.
 
     Rows lie behind one another in one place: a million chunks take some 230 MB.
     """
@@ -24,12 +26,17 @@ class ChunkIndex:
     @classmethod
     def of(cls, store: LocalStore) -> ChunkIndex:
         index = cls()
+        whole = {b"": True}
         for name in sorted(store.names("packs")):
             path = store.path / "packs" / name
             try:
                 footer = read_footer(path)
                 pack = PackRef(bytes.fromhex(name), path.stat().st_size, footer.dictionary)
             except (Corrupt, ValueError):
+                continue
+            if pack.dictionary not in whole:
+                whole[pack.dictionary] = store.is_whole(f"dictionaries/{pack.dictionary.hex()}")
+            if not whole[pack.dictionary]:
                 continue
             number = index.add_pack(pack)
             for row in footer.rows:

@@ -10,7 +10,7 @@ from pathlib import Path
 from sis.errors import Corrupt, NotFound
 from sis.image.documents import codec, manifest_out
 from sis.image.documents.manifest_out import Named
-from sis.image.documents.stored import DOCUMENT_BYTES_MAX, compress
+from sis.image.documents.stored import DOCUMENT_BYTES_MAX, compress, document_of
 from sis.image.model import ChunkTable, Manifest, PackRef, Ref, Version
 from sis.image.names import IMAGE_NAME, digest_of
 from sis.image.store import sign
@@ -84,6 +84,17 @@ class LocalStore(DocumentStore):
         finally:
             os.close(handle)
 
+    def is_whole(self, name: str) -> bool:
+        """Whether a version, manifest, table or dictionary is there, and is what its name says."""
+        folder, _, digest = name.partition("/")
+        with contextlib.suppress(Corrupt):
+            data = self.whole(immutable_name(name), DOCUMENT_BYTES_MAX)
+            if data is not None and folder in ("manifests", "tables"):
+                document_of(data, name, digest)
+                return True
+            return data is not None and digest_of(data) == digest
+        return False
+
     def _no_image(self, image: str) -> NotFound:
         return NotFound.of("image", image, self.images())
 
@@ -137,16 +148,19 @@ class LocalStore(DocumentStore):
         atomic_write(self.path / "refs" / ref.image, sign.seal(ref, self.signer()))
 
     def write_version(self, version: Version) -> str:
-        data = codec.encode_version(version)
+        return self.write_record(codec.encode_version(version))
+
+    def write_record(self, data: bytes) -> str:
+        """Store the canonical bytes of a version."""
         name = digest_of(data)
         self._write(f"versions/{name}", data)
         return name
 
     def write_manifest(self, manifest: Manifest, named: Named) -> None:
         """Store a manifest under the digest it was found to have."""
-        path = self.path / immutable_name(f"manifests/{named.digest}")
-        if not path.exists():
-            manifest_out.write(path, manifest, named.size_bytes)
+        name = f"manifests/{named.digest}"
+        if not self.is_whole(name):
+            manifest_out.write(self.path / immutable_name(name), manifest, named.size_bytes)
 
     def write_table(self, table: ChunkTable) -> str:
         data = codec.encode_table(table)
@@ -193,6 +207,5 @@ class LocalStore(DocumentStore):
         return self.signer().public if self.key.exists() else None
 
     def _write(self, name: str, data: bytes) -> None:
-        path = self.path / immutable_name(name)
-        if not path.exists():
-            atomic_write(path, data)
+        if not self.is_whole(name):
+            atomic_write(self.path / immutable_name(name), data)

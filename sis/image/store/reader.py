@@ -12,7 +12,7 @@ from sis.image.documents import codec
 from sis.image.documents.stored import DOCUMENT_BYTES_MAX, document_of
 from sis.image.model import ChunkTable, Manifest, Ref, Version
 from sis.image.names import IMAGE_NAME, digest_of
-from sis.image.store.sign import Opened, unseal
+from sis.image.store.sign import DAMAGE_HINT, Opened, unseal
 
 FOLDERS = ("refs", "versions", "manifests", "tables", "packs", "dictionaries", "deltas")
 
@@ -94,9 +94,9 @@ class DocumentStore(ABC):
         name = immutable_name(f"versions/{version_id}")
         data = self.whole(name, VERSION_BYTES_MAX)
         if data is None:
-            raise NotFound(f"no such version in the store: {version_id[:12]}")
+            raise NotFound(f"no such version in the store: {version_id[:12]}", hint=DAMAGE_HINT)
         if digest_of(data) != version_id:
-            raise Corrupt(f"{name} is damaged: it does not match its name")
+            raise Corrupt(f"{name} is damaged: it does not match its name", hint=DAMAGE_HINT)
         return codec.decode_version(data)
 
     def manifest(self, digest: str) -> Manifest:
@@ -114,17 +114,20 @@ class DocumentStore(ABC):
         name = f"dictionaries/{digest.hex()}"
         data = self.whole(name, DICTIONARY_BYTES_MAX)
         if data is None:
-            raise Corrupt(f"{name} is missing from the store")
+            raise Corrupt(f"{name} is missing from the store", hint=DAMAGE_HINT)
         if digest_of(data) != digest.hex():
-            raise Corrupt(f"{name} is damaged: it does not match its name")
+            raise Corrupt(f"{name} is damaged: it does not match its name", hint=DAMAGE_HINT)
         return data
 
     def _document(self, name: str, digest: str) -> tuple[bytes, bytes]:
         """A manifest or table as it is stored, and the canonical bytes that are in it."""
         stored = self.whole(immutable_name(name), DOCUMENT_BYTES_MAX)
         if stored is None:
-            raise Corrupt(f"{name} is missing from the store")
-        return stored, document_of(stored, name, digest)
+            raise Corrupt(f"{name} is missing from the store", hint=DAMAGE_HINT)
+        try:
+            return stored, document_of(stored, name, digest)
+        except Corrupt as error:
+            raise Corrupt(error.message, hint=DAMAGE_HINT) from error
 
     def _no_image(self, image: str) -> NotFound:
         return NotFound(f"no such image: {image}")

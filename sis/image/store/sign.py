@@ -19,6 +19,8 @@ from sis.system.files import atomic_write, make_dirs
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+DAMAGE_HINT = "'sis image verify' on the head tells what of its store is damaged, and what mends it"
+
 _REF = b"sis ref 1\n"
 """Signed in front of the payload, so that a signature on a ref is none on anything else."""
 
@@ -115,7 +117,7 @@ def unseal(
     """
     payload, newline, rest = data.partition(b"\n")
     if not newline:
-        raise Corrupt(f"the ref of {image} is cut off")
+        raise Corrupt(f"the ref of {image} is cut off", hint=DAMAGE_HINT)
     signed_by = _signer_of(payload, rest, image, key)
     ref = decode_ref(payload)
     if ref.image != image:
@@ -145,7 +147,7 @@ def _signer_of(payload: bytes, line: bytes, image: str, key: str | None) -> str 
         return None
     match = _SIGNATURE_LINE.fullmatch(line)
     if match is None:
-        raise Corrupt(f"the signature of the ref of {image} is malformed")
+        raise Corrupt(f"the signature of the ref of {image} is malformed", hint=DAMAGE_HINT)
     public = match[1].decode()
     if key is not None and public != key:
         raise Refused(
@@ -158,7 +160,9 @@ def _signer_of(payload: bytes, line: bytes, image: str, key: str | None) -> str 
 
 def _check(public: str, signature: bytes, payload: bytes, image: str) -> None:
     if not is_signed(public, signature, payload):
-        raise Refused(f"the signature of the ref of {image} is wrong: the ref was changed after it was signed")
+        raise Refused(
+            f"the signature of the ref of {image} is wrong: the ref was changed after it was signed", hint=DAMAGE_HINT
+        )
 
 
 def _ed25519() -> ModuleType:
