@@ -52,7 +52,11 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Whose paths are whose.",
             ),
             click.option(
-                "--mount", "mounts", multiple=True, metavar="PATH", help="A mount point below the root to hold too."
+                "--mount",
+                "mounts",
+                multiple=True,
+                metavar="PATH",
+                help="A mount point to hold too, as it is named below the root: boot. May be given again.",
             ),
             click.option("--key", metavar="HEX", help="Public key the image must be signed with."),
             click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True),
@@ -107,6 +111,12 @@ def _prepared(
     from sis.errors import NotFound, UsageFault
 
     if where is None and image is None and root in (None, Path("/")):
+        given = (("--mount", bool(mounts)), ("--policy", policy != "version"), ("--key", key is not None))
+        if by_hand := [name for name, is_given in given if is_given]:
+            raise UsageFault(
+                f"{' and '.join(by_hand)}: what this node is held to, its head says",
+                hint="they go with --from, --image and --root; without these leave them out",
+            )
         yield _as_the_head_says(full, state)
         return
     if where is None or image is None or root is None:
@@ -117,8 +127,10 @@ def _prepared(
         )
     if not root.is_dir():
         raise NotFound(f"no such directory: {root}", hint="--root must exist; mkdir makes an empty one to be filled")
+    from sis.cli.given_mounts import mount_points, must_be_in
     from sis.sync import engine
 
+    held = mount_points(root, mounts)
     state = state_of(root, state)
     with engine.begin(root, state, full=full, changing=changing) as begun:
         from sis.image.kept.store import KeptStore
@@ -132,11 +144,11 @@ def _prepared(
             yield (
                 root,
                 {
-                    "want": desired_tree(resolved.version.manifest, store.manifest),
+                    "want": must_be_in(desired_tree(resolved.version.manifest, store.manifest), held),
                     "policy": _policy(policy, resolved),
                     "source": open_source(store, resolved.version_id, resolved.version),
                     "state": state,
-                    "mounts": frozenset(mount.strip("/").encode("utf-8", "surrogateescape") for mount in mounts),
+                    "mounts": held,
                     "full": full,
                     "begun": begun,
                 },

@@ -13,7 +13,6 @@ from pathlib import Path
 import msgspec
 
 from sis.image.kept.store import KeptStore
-from sis.image.policy import Policy
 from sis.image.store.local import LocalStore
 from sis.node import reports
 from sis.node.due import reboot_due
@@ -106,7 +105,6 @@ def _offline(desired: Desired, state: Path) -> Held:
         desired=desired,
         version=version,
         want=desired_tree(version.manifest, store.manifest, desired.layer),
-        policy=Policy(version.policy),
         source=ChunkSource(store, content, desired.version),
     )
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import urljoin
 
+from sis.disk.model import Partition
 from sis.errors import Corrupt
 from sis.image.kept.store import KeptStore
 from sis.image.model import Version
@@ -32,19 +35,26 @@ class Held:
     desired: Desired
     version: Version
     want: DesiredTree
-    policy: Policy
     source: ChunkSource
 
     @property
     def mounts(self) -> frozenset[bytes]:
         """The mount points below the root whose file systems are held too: those of the layout, less the ESP."""
+        return frozenset(mount.encode() for mount, _ in self._mounted())
+
+    @cached_property
+    def policy(self) -> Policy:
+        """Whose paths are whose. What is on a partition that is kept is the node's own, unless the version's rules say
+        otherwise."""
+        kept = ((f"/{mount}/**", "node") for mount, partition in self._mounted() if partition.keep)
+        return Policy((*kept, *self.version.policy))
+
+    def _mounted(self) -> Iterator[tuple[str, Partition]]:
+        """The partitions of the layout that are mounted below the root, but for the ESP, and where."""
         layout = self.desired.layout
-        partitions = () if layout is None else (each for disk in layout.disks for each in disk.partitions)
-        return frozenset(
-            each.mount.strip("/").encode()
-            for each in partitions
-            if each.mount is not None and each.mount != "/" and each.role != "esp"
-        )
+        for partition in () if layout is None else (each for disk in layout.disks for each in disk.partitions):
+            if partition.mount is not None and partition.mount != "/" and partition.role != "esp":
+                yield partition.mount.strip("/"), partition
 
     @property
     def kernels(self) -> frozenset[str]:
@@ -122,7 +132,6 @@ def held_to(
         desired=desired,
         version=version,
         want=desired_tree(version.manifest, store.manifest, desired.layer),
-        policy=Policy(version.policy),
         source=open_source(store, desired.version, version),
     )
 

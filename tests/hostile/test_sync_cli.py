@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from sis.cli.node_main import main
 from sis.cli.node_sync import state_of
+from sis.system import process
 from tests.store_servers import nginx
 from tests.sync_trees import Bench, make_bench, make_tree, rsync_differences
 
@@ -95,6 +96,43 @@ def test_what_goes_wrong_is_said(held: tuple[Bench, Path], tmp_path: Path) -> No
         told = run(bench, *words)
         assert said in told.stderr, words
         assert told.exit_code in (code, 4 if code == 0 else code), (words, told.output)
+
+
+def test_a_mount_point_given_by_hand_must_be_one_and_in_the_image(held: tuple[Bench, Path], tmp_path: Path) -> None:
+    bench, tree = held
+    run(bench, "sync")
+    for verb in ("sync", "check"):
+        told = run(bench, verb, "--mount", "usr")
+        assert told.exit_code == 2
+        assert f"--mount usr: nothing is mounted at {bench.root}/usr" in told.stderr
+        assert "hint: nothing is mounted below the root: leave --mount out" in told.stderr
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "theirs").write_text("theirs")
+    (bench.root / "elsewhere").mkdir()
+    for point in ("usr", "elsewhere"):
+        process.run(["mount", "--bind", other, bench.root / point])
+    try:
+        told = run(bench, "sync", "--mount", "/us")
+        assert (told.exit_code, "hint: did you mean usr?" in told.stderr) == (2, True)
+        assert "hint: mounted below the root: elsewhere, usr" in run(bench, "check", "--mount", "boot").stderr
+        told = run(bench, "sync", "--mount", "elsewhere")
+        assert told.exit_code == 2
+        assert "--mount /elsewhere: the image has no directory of that name" in told.stderr
+        assert [path.name for path in other.iterdir()] == ["theirs"], "nothing was touched"
+        assert run(bench, "sync", "--mount", "usr/").exit_code == 0
+        assert run(bench, "check", "--mount", "usr").exit_code == 0
+        assert not (other / "theirs").exists()
+    finally:
+        for point in ("usr", "elsewhere"):
+            process.run(["umount", bench.root / point])
+    assert rsync_differences(tree, bench.root, "elsewhere") == []
+
+
+def test_what_the_head_decides_is_not_given_by_hand() -> None:
+    told = CliRunner().invoke(main, ["check", "--mount", "boot", "--key", "ab"])
+    assert told.exit_code == 2
+    assert "--mount and --key: what this node is held to, its head says" in told.stderr
 
 
 def test_a_policy_file_decides(held: tuple[Bench, Path], tmp_path: Path) -> None:

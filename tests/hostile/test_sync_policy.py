@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from sis.disk.model import Disk, DiskChoice, Layout, Partition
 from sis.errors import SisError
+from sis.image.store.reference import parse, resolve
+from sis.node.held import Held
 from sis.sync.model import LayerFile
 from sis.system import process
+from sis.wire import Desired
 from tests.sync_trees import Bench, age, changes_of, loop_mount, make_bench, rsync_differences
 
 pytestmark = pytest.mark.root
@@ -219,6 +223,49 @@ def test_other_file_systems_are_not_crossed_unless_named(tmp_path: Path) -> None
             process.run(["umount", bench.root / "mnt/data"])
     assert bench.sync().in_sync
     assert rsync_differences(tmp_path / "one", bench.root) == []
+
+
+def test_what_is_on_a_kept_partition_is_the_nodes_own(tmp_path: Path) -> None:
+    """A disk layout with `mount: /scratch, keep: true`: of what is there nothing goes, at an install or at a resync."""
+    bench = make_bench(tmp_path)
+    bench.commit(small_tree(tmp_path / "one", scratch__README="the image's"))
+    partitions = tuple(
+        Partition(role="data", label=name, filesystem="ext4", mount=f"/{name}", keep=name == "scratch")
+        for name in ("scratch", "var")
+    )
+    disk = Disk(choice=DiskChoice(), partitions=partitions)
+    resolved = resolve(bench.store, parse("image"))
+    held = Held(
+        Desired(
+            node="n1",
+            image="image",
+            channel=None,
+            generation=1,
+            version=resolved.version_id,
+            store="store",
+            layer=(),
+            layout=Layout(name="l", disks=(disk,)),
+        ),
+        resolved.version,
+        bench.want(),
+        bench.source(),
+    )
+    assert held.mounts == {b"scratch", b"var"}
+    assert [held.policy.verb(path) for path in (b"scratch", b"scratch/a/b", b"var/a")] == ["enforce", "node", "enforce"]
+    (bench.root / "scratch").mkdir()
+    (tmp_path / "disk").mkdir()
+    process.run(["mount", "--bind", tmp_path / "disk", bench.root / "scratch"])
+    try:
+        (bench.root / "scratch/results").mkdir()
+        (bench.root / "scratch/results/one").write_text("months of work")
+        for _ in range(2):
+            assert held.sync(bench.root, bench.state).in_sync
+            assert (bench.root / "scratch/results/one").read_text() == "months of work"
+            assert (bench.root / "scratch/README").read_text() == "the image's"
+        (bench.root / "scratch/README").write_text("edited")
+        assert held.check(bench.root, bench.state).changes == ()
+    finally:
+        process.run(["umount", bench.root / "scratch"])
 
 
 def test_a_bind_mounted_file_is_left_alone(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from sis.image import commit
 from sis.image.kept.store import KeptStore
-from sis.image.policy import Policy
 from sis.image.store.local import LocalStore
 from sis.node import at_boot
 from sis.node.held import Held
@@ -30,7 +29,7 @@ def held(store: LocalStore, state: Path, generation: int) -> Held:
         layer=(), layout=None,
     )  # fmt: skip
     want = desired_tree(version.manifest, kept.manifest, ())
-    return Held(desired, version, want, Policy(version.policy), open_source(kept, version_id, version))
+    return Held(desired, version, want, open_source(kept, version_id, version))
 
 
 @pytest.fixture

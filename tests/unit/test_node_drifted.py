@@ -13,7 +13,6 @@ from sis import sealed
 from sis.errors import Refused
 from sis.image import commit
 from sis.image.kept.store import KeptStore
-from sis.image.policy import Policy
 from sis.image.store.local import LocalStore
 from sis.node import drifted, reports
 from sis.node.held import Held
@@ -52,7 +51,7 @@ class Node:
             layout=None,
         )  # fmt: skip
         want = desired_tree(version.manifest, kept.manifest, layer)
-        self.held = Held(desired, version, want, Policy(version.policy), open_source(kept, version_id, version))
+        self.held = Held(desired, version, want, open_source(kept, version_id, version))
         assert self.held.sync(self.root, self.state).in_sync
 
     def found(self) -> dict[str, FileDiff]:

@@ -49,7 +49,7 @@ def no_disk(held_to: str = "1") -> Held:
     desired = Desired(
         node="n1", image="c", channel=None, generation=1, version=held_to, store="store", layer=(), layout=None
     )
-    return Held(desired, None, None, None, None)  # type: ignore[arg-type]  # only what it desires is looked at
+    return Held(desired, None, None, None)  # type: ignore[arg-type]  # only what it desires is looked at
 
 
 def test_it_is_remembered_until_the_next_boot(tmp_path: Path) -> None:
