@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import os
 import shutil
 import signal
@@ -60,7 +59,7 @@ def _compared(size: sizes.Size, methods: Sequence[type[Method]], folder: Path) -
         shutil.rmtree(scratch, ignore_errors=True)
     scene = _scene(size, made, scratch, folder / "kept")
     with (
-        disk.mounted(folder / "nodes.img", scene.nodes),
+        scene.disk,
         scene.wire as wire,
         wire.serving(_nginx(scratch), HTTP_PORT),
     ):
@@ -133,13 +132,13 @@ def _under_way(scratch: Path) -> Run | None:
 
 
 def _scene(size: sizes.Size, made: trees.Trees, scratch: Path, kept: Path) -> Scene:
-    for name in ("head", "nodes", "many", "logs"):
+    for name in ("head", "many", "logs"):
         (scratch / name).mkdir(parents=True, exist_ok=True)
     basis = {version: trees.digest(made.path(version)) for version in ("v1", "v2")} | limits.machine(scratch)
     del basis["load before"]
-    nodes = scratch / "nodes"
-    release = functools.partial(disk.trim, nodes)
-    return Scene(size, made, Wire(scratch / "logs"), scratch / "head", nodes, scratch / "many", kept, basis, release)
+    nodes = disk.Disk(kept.parent / "nodes.img", scratch / "nodes", size.disk_bytes)
+    wire = Wire(scratch / "logs", size.memory_bytes)
+    return Scene(size, made, wire, scratch / "head", nodes, scratch / "many", kept, basis)
 
 
 def _describe(size: sizes.Size, scene: Scene, folder: Path) -> Run:

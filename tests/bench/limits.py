@@ -19,7 +19,8 @@ _PIECE = 4 << 20
 
 def measure(wire: Wire, folder: Path, tree: Path, count: int) -> Limits:
     """Write, send and hash `count` bytes, and walk `tree`."""
-    written, flushed, read = _disk(folder / "probe", count)
+    with wire.memory.given():
+        written, flushed, read = _disk(folder / "probe", count)
     data = bytes(_PIECE)
     hashed = _fastest(lambda: blake3(data).digest()) / _PIECE
     process.run(["find", str(tree), "-size", "+99999999G"])

@@ -24,6 +24,10 @@ class Size:
     drifted_files: int
     together: int
     """Nodes that are brought up to date at once."""
+    disk_bytes: int
+    """The disk all nodes live on, or as many parts of it as there are nodes at once."""
+    memory_bytes: int
+    """Memory that is there for what is measured, if this machine has three times as much."""
     probe_bytes: int
     """How much is written, sent and hashed to find the limits of the machine."""
     repeats: int
@@ -45,6 +49,8 @@ SMALL = Size(
     large_edits=50,
     drifted_files=50,
     together=4,
+    disk_bytes=4 << 30,
+    memory_bytes=1 << 30,
     probe_bytes=100_000_000,
     repeats=1,
     lasting_repeats=1,
@@ -69,6 +75,8 @@ FULL = Size(
     large_edits=200,
     drifted_files=200,
     together=8,
+    disk_bytes=32 << 30,
+    memory_bytes=6 << 30,
     probe_bytes=1_000_000_000,
     repeats=3,
 )

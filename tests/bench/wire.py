@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sis.errors import SisError
 from sis.system import process
-from tests.bench import counters
+from tests.bench import counters, memory
 from tests.bench.figures import Measured
 from tests.vm import lab
 
@@ -41,9 +41,13 @@ _QUIET_DISK_WITHIN_S = 60.0
 
 
 class Wire:
-    """Namespaces `sis-<pid>-1` (the head) and `-2` (the node). Ends what runs in them when the block is left."""
+    """Namespaces `sis-<pid>-1` (the head) and `-2` (the node). Ends what runs in them when the block is left.
 
-    def __init__(self, folder: Path) -> None:
+    So much memory is there for what is measured.
+    """
+
+    def __init__(self, folder: Path, memory_bytes: int = 0) -> None:
+        self.memory = memory.Held(memory_bytes)
         self.head = f"sis-{os.getpid()}-1"
         self.node = f"sis-{os.getpid()}-2"
         self._folder = folder
@@ -56,12 +60,14 @@ class Wire:
         counters.sweep()
         try:
             self._lay()
+            self.memory.__enter__()
         except BaseException:
             self._remove()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.memory.__exit__()
         self._remove()
 
     @contextlib.contextmanager
@@ -106,19 +112,20 @@ class Wire:
             running = [pool.submit(self._chain, namespace, at, chain, gate) for at, chain in enumerate(chains)]
             try:
                 _wait_until_ready(account, count, running)
-                sent, head_cpu, node_cpu = self._read()
-                busy = counters.busy_s()
-                started = time.perf_counter()
-                gate.open(len(chains))
-                faults = [each.result() for each in running]
+                with self.memory.given():
+                    sent, head_cpu, node_cpu = self._read()
+                    busy = counters.busy_s()
+                    started = time.perf_counter()
+                    gate.open(len(chains))
+                    faults = [each.result() for each in running]
+                    wall_s = time.perf_counter() - started
+                    os.sync()
+                    on_disk_s = time.perf_counter() - started
+                    busy = counters.busy_s() - busy
+                    after, head_cpu_after, node_cpu_after = self._read()
             except BaseException:
                 self._end_programs()
                 raise
-            wall_s = time.perf_counter() - started
-            os.sync()
-            on_disk_s = time.perf_counter() - started
-            busy = counters.busy_s() - busy
-            after, head_cpu_after, node_cpu_after = self._read()
         head_cpu, node_cpu = head_cpu_after - head_cpu, node_cpu_after - node_cpu
         return Measured(
             wall_s=wall_s,

@@ -68,7 +68,6 @@ def run(methods: Sequence[Method], done: Done, say: Say) -> Iterator[Figure]:
             yield from _in_turn(work, [courses[method.name] for method in able])
             for course in courses.values():
                 course.leave_if_done(work)
-            methods[0].scene.release()
     finally:
         for course in courses.values():
             course.node.remove()
@@ -175,9 +174,7 @@ class _Course:
 
     def _together(self) -> Figure:
         method = self._method
-        with contextlib.ExitStack() as disks:
-            numbers = range(method.scene.size.together)
-            nodes = [disks.enter_context(method.scene.node_of_many(number)) for number in numbers]
+        with method.scene.many_nodes() as nodes:
             for node in nodes:
                 _make(method, node, "v1")
             measured = self._wire.measure_together([method.commands(node, "v2") for node in nodes])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
+from sis.errors import NoSpace
 from sis.system import process
-from tests.bench import counters, disk
+from tests.bench import counters, disk, memory
 from tests.bench.wire import HEAD, Wire
 
 _PORT = 8099
@@ -45,15 +47,57 @@ def test_both_sides_are_counted_and_nothing_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-def test_nodes_have_a_disk_with_a_journal_and_nothing_stays(tmp_path: Path) -> None:
-    image, folder = tmp_path / "nodes.img", tmp_path / "nodes"
-    with disk.mounted(image, folder, 1 << 28):
-        assert folder.is_mount()
-        (folder / "file").write_bytes(bytes(1 << 20))
-        (folder / "file").unlink()
-        disk.trim(folder)
-        features = process.run(["dumpe2fs", "-h", str(image)]).stdout
+def test_nodes_have_a_disk_that_is_written_before_and_nothing_stays(tmp_path: Path) -> None:
+    nodes = disk.Disk(tmp_path / "nodes.img", tmp_path / "nodes", 96 << 20)
+    parts = [tmp_path / "many" / str(number) for number in range(2)]
+    with nodes:
+        assert nodes.folder.is_mount()
+        assert nodes.image.stat().st_blocks * 512 >= nodes.size
+        (nodes.folder / "file").touch()
+        with nodes.divided(parts):
+            assert not nodes.folder.is_mount()
+            assert all(part.is_mount() for part in parts)
+            assert os.statvfs(parts[1]).f_blocks * os.statvfs(parts[1]).f_frsize < 48 << 20
+            features = process.run(["dumpe2fs", "-h", _device_at(parts[0])]).stdout
+        assert nodes.folder.is_mount()
+        assert not (nodes.folder / "file").exists()
+        assert nodes.image.stat().st_blocks * 512 >= nodes.size
     assert "has_journal" in features
-    assert not folder.is_mount()
-    assert not image.exists()
-    assert str(image) not in process.run(["losetup", "--list", "--noheadings"]).stdout
+    assert not nodes.folder.is_mount()
+    assert not any(part.is_mount() for part in parts)
+    assert not nodes.image.exists()
+    assert str(nodes.image) not in process.run(["losetup", "--list", "--noheadings"]).stdout
+
+
+@pytest.mark.root
+def test_a_disk_of_a_killed_run_is_made_anew(tmp_path: Path) -> None:
+    nodes = disk.Disk(tmp_path / "nodes.img", tmp_path / "nodes", 48 << 20)
+    nodes.__enter__()
+    (nodes.folder / "file").touch()
+    with nodes:
+        assert not (nodes.folder / "file").exists()
+    assert not nodes.folder.is_mount()
+
+
+def test_a_disk_for_which_there_is_no_room_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NoSpace, match="takes 1048576 GiB"), disk.Disk(tmp_path / "nodes.img", tmp_path, 1 << 50):
+        pass
+    assert not (tmp_path / "nodes.img").exists()
+
+
+def test_memory_is_held_and_given_to_whom_is_measured() -> None:
+    before = _resident_bytes()
+    with memory.Held(64 << 20) as held:
+        assert _resident_bytes() > before + (60 << 20)
+        with held.given():
+            assert _resident_bytes() < before + (10 << 20)
+        assert _resident_bytes() > before + (60 << 20)
+    assert _resident_bytes() < before + (10 << 20)
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _device_at(folder: Path) -> str:
+    return process.run(["findmnt", "-n", "-o", "SOURCE", str(folder)]).stdout.strip()

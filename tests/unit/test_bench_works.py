@@ -12,6 +12,7 @@ import pytest
 from sis.errors import SisError
 from sis.system import process
 from tests.bench import sizes, trees, works
+from tests.bench.disk import Disk
 from tests.bench.figures import WORKS, Figure, Measured, figure
 from tests.bench.methods import METHODS
 from tests.bench.methods.method import Method, Node, Scene
@@ -22,7 +23,8 @@ from tests.bench.wire import Wire
 def _scene(folder: Path) -> Scene:
     for name in ("head", "nodes", "trees"):
         (folder / name).mkdir()
-    places = (folder / name for name in ("head", "nodes", "many", "kept"))
+    nodes = Disk(folder / "nodes.img", folder / "nodes", sizes.SMALL.disk_bytes)
+    places = (folder / "head", nodes, folder / "many", folder / "kept")
     return Scene(sizes.SMALL, Trees(folder / "trees"), Wire(folder), *places, {"trees": "these"})
 
 

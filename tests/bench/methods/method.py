@@ -16,7 +16,8 @@ import msgspec
 from sis.errors import SisError
 from sis.system import process
 from sis.system.files import atomic_write
-from tests.bench import disk, kept
+from tests.bench import kept
+from tests.bench.disk import Disk
 from tests.bench.figures import Figure, figure
 from tests.bench.sizes import Size
 from tests.bench.trees import Trees
@@ -29,7 +30,7 @@ HTTP_PORT = 8080
 class Scene:
     """Where a benchmark happens: `head` is served by nginx as http://HEAD:8080/, nodes live below `nodes`.
 
-    Where several nodes work at once each lives below `many`, on a disk of its own.
+    Where several nodes work at once each lives below `many`, on a file system of its own.
     `kept` holds what other programs made on the head, for the runs to come, from `basis`: these trees, here.
     """
 
@@ -37,19 +38,21 @@ class Scene:
     trees: Trees
     wire: Wire
     head: Path
-    nodes: Path
+    disk: Disk
     many: Path
     kept: Path
     basis: dict[str, str] = field(default_factory=dict)
-    release: Callable[[], None] = lambda: None
-    """Room that nodes which are gone took is given back."""
+
+    @property
+    def nodes(self) -> Path:
+        return self.disk.folder
 
     @contextlib.contextmanager
-    def node_of_many(self, number: int) -> Iterator[Node]:
-        """A node with a disk of its own while the block runs."""
-        node = Node(self.many / str(number) / "node")
-        with disk.mounted(self.many / f"{number}.img", node.folder.parent, disk.NODE_BYTES):
-            yield node
+    def many_nodes(self) -> Iterator[list[Node]]:
+        """Nodes with a file system each while the block runs; what is below `nodes` is lost."""
+        folders = [self.many / str(number) for number in range(self.size.together)]
+        with self.disk.divided(folders):
+            yield [Node(folder / "node") for folder in folders]
 
 
 @dataclass(frozen=True)
