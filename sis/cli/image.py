@@ -207,6 +207,9 @@ def prune(context: Context, references: tuple[str, ...], keep: int | None, dry_r
 
     store = store_of(context)
     named = [parse(reference) for reference in references]
+    for reference in named:
+        if reference.channel is not None or reference.version_prefix is not None:
+            raise UsageFault(f"{reference}: not a generation", hint=f"name it by its number: {reference.image}@1")
     images = [reference.image for reference in named if reference.generation is None]
     if images and keep is None:
         raise UsageFault(f"what to drop of {images[0]}?", hint=f"--keep N, or a generation such as {images[0]}@1")
@@ -257,10 +260,7 @@ def _policy_rules(policy: str | None, tree: Path) -> Sequence[tuple[str, str]]:
         return ()
     if policy == "os":
         return policies.OS_DEFAULTS
-    try:
-        return policies.read_rules(Path(policy).read_text("utf-8", "surrogateescape"), policy)
-    except OSError as error:
-        raise NotFound(f"cannot read the policy file {policy}: {error.strerror}", hint="none, os, or a file") from error
+    return policies.read_rules(policy)
 
 
 def _show_files(manifest: Manifest, output: str) -> None:

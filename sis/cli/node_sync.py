@@ -128,6 +128,7 @@ def _prepared(
     if not root.is_dir():
         raise NotFound(f"no such directory: {root}", hint="--root must exist; mkdir makes an empty one to be filled")
     from sis.cli.given_mounts import mount_points, must_be_in
+    from sis.cli.store_below import refuse_store_below
     from sis.sync import engine
 
     held = mount_points(root, mounts)
@@ -141,11 +142,14 @@ def _prepared(
 
         with contextlib.closing(KeptStore(open_store(where), documents_of(state))) as store:
             resolved = resolve(store, parse(image), key=key)
+            rules = _policy(policy, resolved)
+            if changing:
+                refuse_store_below(root, where, rules, held)
             yield (
                 root,
                 {
                     "want": must_be_in(desired_tree(resolved.version.manifest, store.manifest), held),
-                    "policy": _policy(policy, resolved),
+                    "policy": rules,
                     "source": open_source(store, resolved.version_id, resolved.version),
                     "state": state,
                     "mounts": held,
@@ -188,17 +192,13 @@ def state_of(root: Path, state: Path) -> Path:
 
 
 def _policy(given: str, resolved: Resolved) -> PathPolicy:
-    from sis.errors import NotFound
     from sis.image.policy import Policy, read_rules
 
     if given == "version":
         return Policy(resolved.version.policy)
     if given == "none":
         return Policy()
-    try:
-        return Policy(read_rules(Path(given).read_text(), given))
-    except OSError as error:
-        raise NotFound(f"cannot read the policy {given}: {error.strerror}") from error
+    return Policy(read_rules(given))
 
 
 def _show(outcome: Outcome, output: str, seconds: float, verb: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
-from sis.errors import SpecInvalid
+from sis.errors import NotFound, SpecInvalid
 from sis.image.model import Manifest, PolicyVerb
 
 OS_DEFAULTS: tuple[tuple[str, str], ...] = (
@@ -49,6 +49,7 @@ OS_DEFAULTS: tuple[tuple[str, str], ...] = (
 )
 """The rules of a version that is an operating system, for a Debian node."""
 
+_FAULTS_SHOWN = 20
 _OS_MARKS = (b"etc/os-release", b"usr/lib/os-release")
 
 
@@ -114,28 +115,43 @@ def tree_looks_like_os(tree: Path) -> bool:
     return any(mark.is_symlink() or mark.is_file() for mark in marks) and (tree / "usr/bin").is_dir()
 
 
-def read_rules(text: str, name: str) -> tuple[tuple[str, str], ...]:
-    """Rules of a policy file: a verb and a pattern a line, `#` comments. Raises SpecInvalid with every fault's line."""
+def read_rules(file: str) -> tuple[tuple[str, str], ...]:
+    """Rules of a policy file: a verb and a pattern a line, `#` comments.
+
+    Raises NotFound where it cannot be read, SpecInvalid with the line of each fault, of many the first ones.
+    """
+    try:
+        text = Path(file).read_text("utf-8", "surrogateescape")
+    except OSError as error:
+        raise NotFound(
+            f"cannot read the policy file {file}: {error.strerror}",
+            hint="none, a word that --help names, or a file",
+        ) from error
     rules = []
-    faults = []
+    faults: list[str] = []
     for number, line in enumerate(text.splitlines(), 1):
         words = line.strip().split(None, 1)
         if not words or words[0].startswith("#"):
             continue
         verb, pattern = words[0], words[1] if len(words) > 1 else ""
-        faults += [f"{name}:{number}: {fault}" for fault in _faults(pattern, verb)]
+        faults += [f"{file}:{number}: {fault}" for fault in _faults(pattern, verb)]
         rules.append((pattern, verb))
     if faults:
-        raise SpecInvalid(f"{name} has faults", details=faults, hint="a verb and a pattern a line: node /var/log/**")
+        more = [f"… and {len(faults) - _FAULTS_SHOWN} more"] if len(faults) > _FAULTS_SHOWN else []
+        raise SpecInvalid(
+            f"{file} has faults",
+            details=faults[:_FAULTS_SHOWN] + more,
+            hint="a verb and a pattern a line: node /var/log/**",
+        )
     return tuple(rules)
 
 
 def _faults(pattern: str, verb: str) -> Iterable[str]:
     if verb not in get_args(PolicyVerb):
-        yield f"no such verb: {verb!r} (there is: {', '.join(get_args(PolicyVerb))})"
+        yield f"no such verb: {verb[:40]!r} (there is: {', '.join(get_args(PolicyVerb))})"
     names = pattern.removeprefix("/").split("/")
     if not all(names) or "." in names or ".." in names or "\0" in pattern:
-        yield f"not a pattern: {pattern!r}"
+        yield f"not a pattern: {pattern[:80]!r}"
 
 
 def _verb(verb: str) -> PolicyVerb:

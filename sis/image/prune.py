@@ -43,7 +43,7 @@ def plan(
     ends: nothing is removed from a damaged store.
     """
     if keep is not None and keep < 1:
-        raise UsageFault("at least one generation of every image is kept")
+        raise UsageFault("at least one generation of every image is kept", hint="--keep 1, or more")
     going: set[tuple[str, int]] = set()
     for reference in drop:
         going.add(_checked(store, reference, needed))

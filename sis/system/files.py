@@ -97,6 +97,8 @@ def make_dirs(path: Path, *, mode: int = 0o755) -> None:
         with contextlib.suppress(FileExistsError):
             step.mkdir()
             step.chmod(mode)
+        if not step.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(step))
         fsync_dir(step.parent)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -87,7 +88,7 @@ def test_what_goes_wrong_is_said(held: tuple[Bench, Path], tmp_path: Path) -> No
         (("sync", "--image", "imgae"), 1, "no such image: imgae\nhint: did you mean image?"),
         (("sync", "--image", "image@stable"), 1, "no such channel: image@stable"),
         (("sync", "--image", "image@7"), 1, "no such generation: image@7"),
-        (("sync", "--policy", "nowhere"), 1, "cannot read the policy nowhere: No such file or directory"),
+        (("sync", "--policy", "nowhere"), 1, "cannot read the policy file nowhere: No such file or directory"),
         (("sync", "--root", tmp_path / "not"), 1, "hint: --root must exist"),
         (("sync", "--nonsense"), 2, "No such option"),
         (("check", "--from", tmp_path), 0, ""),
@@ -127,6 +128,28 @@ def test_a_mount_point_given_by_hand_must_be_one_and_in_the_image(held: tuple[Be
         for point in ("usr", "elsewhere"):
             process.run(["umount", bench.root / point])
     assert rsync_differences(tree, bench.root, "elsewhere") == []
+
+
+def test_a_store_that_would_be_removed_is_refused(held: tuple[Bench, Path], tmp_path: Path) -> None:
+    bench, _ = held
+    inside = bench.root / "srv/copy"
+    shutil.copytree(bench.store.path, inside)
+    told = run(bench, "sync", where=str(inside))
+    assert told.exit_code == 5
+    assert f"the store {inside} lies below the root {bench.root}" in told.stderr
+    assert run(bench, "sync", "-n", where=str(inside)).exit_code == 0, "what only looks may"
+    (tmp_path / "policy").write_text("ignore /srv/copy\n")
+    assert run(bench, "sync", "--policy", tmp_path / "policy", where=str(inside)).exit_code == 0
+    assert (inside / "refs/image").exists()
+    (tmp_path / "mounted").mkdir()
+    shutil.rmtree(inside)
+    inside.mkdir()
+    process.run(["mount", "--bind", bench.store.path, inside])
+    try:
+        assert run(bench, "sync", where=str(inside)).exit_code == 0, "a file system of its own is left alone"
+        assert (bench.store.path / "refs/image").exists()
+    finally:
+        process.run(["umount", inside])
 
 
 def test_what_the_head_decides_is_not_given_by_hand() -> None:

@@ -54,7 +54,7 @@ def test_a_channel_that_moved_wants_deltas_until_they_are_there(store: LocalStor
 def test_what_is_no_more_is_forgotten(store: LocalStore) -> None:
     moved = refs.publish(store.ref("web"), 2, "old")
     want(store, moved, "old")
-    with pytest.raises(NotFound, match="web has no channel old"):
+    with pytest.raises(NotFound, match="no such channel: web@old"):
         list(make_wanted(store, "web", "old"))
     assert wanted(store) == ()
     want(store, moved, "stable")

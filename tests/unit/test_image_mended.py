@@ -174,3 +174,18 @@ def test_verify_says_what_helps(store: LocalStore, tree: Path, folder: str, told
     assert "hint: 'sis image verify' on the head tells what of its store is damaged" in listed.stderr
     (store.path / "deltas/odd").write_bytes(b"")
     assert "what hits no version: remove the file" in sis("verify").stderr
+
+
+def test_a_damaged_version_before_holds_no_channel_up(store: LocalStore, tree: Path) -> None:
+    def sis(*words: str) -> Result:
+        return CliRunner().invoke(main, ["--state", str(store.path.parent), "image", *words])
+
+    first = commit(store, "web", tree).version
+    sis("publish", "web@1", "stable")
+    (tree / "etc/hosts").write_text("other\n")
+    commit(store, "web", tree)
+    (store.path / "manifests" / first.manifest).unlink()
+    assert sis("publish", "web@2", "stable").exit_code == 0
+    assert store.names("deltas") == []
+    assert sis("prune", "web@1", "-y").exit_code == 0
+    assert sis("verify").exit_code == 0

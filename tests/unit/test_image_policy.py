@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sis.errors import SpecInvalid
+from sis.errors import NotFound, SpecInvalid
 from sis.image.model import Entry, Kind, Manifest
 from sis.image.policy import OS_DEFAULTS, Policy, looks_like_os, read_rules, tree_looks_like_os
 
@@ -128,12 +128,21 @@ def test_all_faults_of_a_policy_are_told() -> None:
     assert len(caught.value.details) == 3
 
 
-def test_a_policy_file() -> None:
-    text = "# mine\nnode   /var/log/**\n\nignore /with space\n"
-    assert read_rules(text, "p") == (("/var/log/**", "node"), ("/with space", "ignore"))
+def test_a_policy_file(tmp_path: Path) -> None:
+    file = tmp_path / "site.policy"
+    file.write_text("# mine\nnode   /var/log/**\n\nignore /with space\n")
+    assert read_rules(str(file)) == (("/var/log/**", "node"), ("/with space", "ignore"))
+    file.write_text("node\nkeep /x\n")
     with pytest.raises(SpecInvalid) as caught:
-        read_rules("node\nkeep /x\n", "site.policy")
-    assert [line.split(": ")[0] for line in caught.value.details] == ["site.policy:1", "site.policy:2"]
+        read_rules(str(file))
+    assert [line.split(": ")[0] for line in caught.value.details] == [f"{file}:1", f"{file}:2"]
+    file.write_bytes(bytes(range(1, 256)) * 200)
+    with pytest.raises(SpecInvalid, match=r"and [0-9]+ more") as caught:
+        read_rules(str(file))
+    assert len(caught.value.details) == 21
+    with pytest.raises(NotFound, match=r"cannot read the policy file .*: Is a directory") as missing:
+        read_rules(str(tmp_path))
+    assert missing.value.hint
 
 
 def test_what_an_operating_system_looks_like(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def make(
     make deltas for longer than `wait_s`.
     """
     if before == after:
-        raise UsageFault("a delta needs two versions")
+        raise UsageFault("a delta needs two versions", hint="for example compute@1 compute@2")
     path = store.path / immutable_name(name_of(before, after))
     with store.making_deltas(wait_s=wait_s) as folder:
         if is_there(store, before, after):
@@ -97,7 +97,7 @@ def make_for_channel(
     left: str = "",
     progress: Progress | None = None,
 ) -> Iterator[Made]:
-    """Make the deltas to a version that lack: from what `channel` points and pointed to.
+    """Make the deltas to a version that lack: from what `channel` points and pointed to, unless that is damaged.
 
     `left` is the version it pointed to last, if that is not in its history: after a rollback.
     """
@@ -108,10 +108,20 @@ def make_for_channel(
         try:
             made = make(store, before, version_id, progress=progress)
         except (Corrupt, NotFound) as error:
+            if not _can_be_read(store, version_id):
+                raise
             log.warning("no delta from %s, nodes there fetch chunks: %s", before[:12], error.message)
             continue
         if made is not None:
             yield made
+
+
+def _can_be_read(store: LocalStore, version_id: str) -> bool:
+    try:
+        version = store.version(version_id)
+    except (Corrupt, NotFound):
+        return False
+    return store.is_whole(f"manifests/{version.manifest}") and store.is_whole(f"tables/{version.table}")
 
 
 def is_there(store: LocalStore, before: str, after: str) -> bool:

@@ -88,9 +88,10 @@ def _pointed_to(store: LocalStore, image: str, channel: str, mark: Path) -> str:
     """The version a channel points to; the mark of one that is no more is removed. Raises NotFound."""
     refs.check_image_name(image)
     try:
-        now = store.ref(image).channels.get(channel)
+        channels = store.ref(image).channels
+        now = channels.get(channel)
         if now is None:
-            raise NotFound(f"{image} has no channel {channel}")
+            raise NotFound.of("channel", f"{image}@{channel}", (f"{image}@{known}" for known in channels))
     except NotFound:
         mark.unlink(missing_ok=True)
         raise

@@ -36,7 +36,7 @@ class HttpStore(DocumentStore):
     def __init__(self, url: str, *, limits: Limits | None = None, ticket: str = "") -> None:
         self.url = url.rstrip("/") + "/"
         if urlsplit(self.url).scheme not in ("http", "https") or not urlsplit(self.url).hostname:
-            raise SisError(f"not a URL of a store: {url}")
+            raise SisError(f"not a URL of a store: {url}", hint="for example http://head:8080/store")
         self._base: str | None = None
         self._connections = Connections(self.url, limits or Limits(), ticket)
         self._patience = Patience(limits or Limits(), self._connections.drop)

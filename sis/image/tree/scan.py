@@ -45,7 +45,7 @@ def scan(
     try:
         handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotFound(f"no such directory: {root}") from error
+        raise NotFound(f"no such directory: {root}", hint="it must be there already") from error
     try:
         walk = Walk(handle, reuse, one_filesystem)
         walk.run()
