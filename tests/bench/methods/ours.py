@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -76,6 +77,8 @@ class OursHead(Ours):
         if not (self.place / "initialised").exists():
             process.run(self._sis("head", "init"))
             (self.place / "initialised").touch()
+        for marks in (self.place / "store" / ".work").glob("wanted*"):
+            shutil.rmtree(marks)  # it would make deltas meanwhile that no work here is about
         with self.scene.wire.serving(self._sis("head", "run", "--listen", f"{HEAD}:{_PORT}", "--no-dhcp"), _PORT):
             yield
 
