@@ -9,6 +9,7 @@
     ├── Refused               5   a guard said no (foreign disk, no space, unarmed node)
     │   └── NoSpace           5
     ├── Corrupt               1   bytes do not match their hash, or are malformed
+    │   └── TooNew            1   whole, but written by a newer sis
     ├── Unreachable           1   the other side did not answer, or broke off
     ├── Locked                1   someone else is at work
     ├── Conflict              1   someone else changed it since it was read; nothing was overwritten
@@ -84,6 +85,13 @@ class NoSpace(Refused):
 
 class Corrupt(SisError):
     pass
+
+
+class TooNew(Corrupt):
+    """What this program does not understand, and a newer one does."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, hint="the store was written by a newer sis: upgrade sis here")
 
 
 class Unreachable(SisError):

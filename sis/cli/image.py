@@ -11,7 +11,7 @@ import click
 
 from sis.cli.context import Context
 from sis.cli.output import Column, emit, emit_one, human_bytes
-from sis.cli.shown import counted
+from sis.cli.shown import confirm, counted
 from sis.cli.versions import parse, progress_bar, resolve, store_of
 from sis.errors import Corrupt, NotFound, UsageFault
 
@@ -226,8 +226,7 @@ def prune(context: Context, references: tuple[str, ...], keep: int | None, dry_r
     if dry_run:
         click.echo(f"would remove {summary}", err=True)
         return
-    if not yes:
-        click.confirm(f"Remove {summary}?", abort=True, err=True)
+    confirm(f"Remove {summary}?", yes=yes)
     done = pruning.apply(store, planned)
     _remove_boot_files(context, store)
     click.echo(f"removed {len(done.generations)} generations, {human_bytes(done.bytes_freed)}", err=True)

@@ -46,8 +46,7 @@ class Program(click.Group):
             fault.show()
             sys.exit(fault.exit_code)
         except click.Abort as fault:
-            click.echo(f"{program}: interrupted", err=True)
-            sys.exit(INTERRUPTED if isinstance(fault.__cause__, KeyboardInterrupt) else 1)
+            sys.exit(_told_abort(fault, program))
         except OSError as fault:
             if fault.errno == errno.EPIPE:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -76,6 +75,17 @@ _OF_THE_MACHINE = {
 def _of_the_machine(fault: OSError) -> SisError:
     where = f"{os.fsdecode(fault.filename)}: " if isinstance(fault.filename, str | bytes) else ""
     return SisError(f"{where}{fault.strerror}", hint=_OF_THE_MACHINE[fault.errno or 0])
+
+
+def _told_abort(fault: click.Abort, program: str) -> int:
+    """Say why nothing more is done: ^C, or a question that got no answer."""
+    cause = fault.__cause__ or fault.__context__
+    if isinstance(cause, KeyboardInterrupt):
+        # click ends the line of a program that was interrupted, not that of a question.
+        click.echo(f"{'' if fault.__cause__ else chr(10)}{program}: interrupted", err=True)
+        return INTERRUPTED
+    click.echo(f"\n{program}: no answer: nothing was done", err=True)
+    return 1
 
 
 def tell(fault: SisError, program: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from sis.errors import Corrupt, NotFound, Refused, SisError
+from sis.errors import Corrupt, NotFound, Refused, SisError, TooNew
 from sis.image.deltas.delta import NOTHING
 from sis.image.deltas.reading import open_delta
 from sis.image.documents.tables import Location, chunk_locations
@@ -67,7 +67,7 @@ class _Generation:
 def verify(store: LocalStore, image: str | None = None, *, progress: Progress | None = None) -> Verification:
     """Check one image's versions, or the whole store. Reads every byte of every pack concerned and writes nothing.
 
-    Raises NotFound for an unknown image.
+    Raises NotFound for an unknown image, TooNew for a store that a newer program wrote.
     """
     run = _Run(store, progress)
     images = [image] if image is not None else store.images()
@@ -102,7 +102,7 @@ class _Run:
         """Follow a ref to all its versions, manifests and tables."""
         try:
             opened = self.store.opened(name, key=self._key)
-        except NotFound:
+        except (NotFound, TooNew):
             raise
         except (Corrupt, Refused) as error:
             self._found(f"refs/{name}", error.message, name)
@@ -143,6 +143,8 @@ class _Run:
         self._reached.add(file)
         try:
             return read()
+        except TooNew:
+            raise
         except (Corrupt, NotFound) as error:
             self._found(file, error.message, generation)
             return None

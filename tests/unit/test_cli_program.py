@@ -132,6 +132,18 @@ def test_errors_become_text_and_exit_codes(error: BaseException, code: int, text
     assert done.stderr == text
 
 
+@pytest.mark.parametrize(
+    ("typed", "code", "said"),
+    [(KeyboardInterrupt(), 130, "\nsis: interrupted\n"), (EOFError(), 1, "\nsis: no answer: nothing was done\n")],
+)
+def test_a_question_that_gets_no_answer(typed: BaseException, code: int, said: str) -> None:
+    """As click raises it, whose question leaves the line as it is."""
+    unanswered = click.Abort()
+    unanswered.__context__, unanswered.__suppress_context__ = typed, True
+    done = CliRunner().invoke(faulty(unanswered), ["go"], prog_name="sis")
+    assert (done.exit_code, done.stderr) == (code, said)
+
+
 @pytest.mark.parametrize("bug", [ZeroDivisionError("ours"), OSError(errno.EBADF, "Bad file descriptor")])
 def test_a_bug_shows_its_traceback(bug: Exception) -> None:
     done = CliRunner().invoke(faulty(bug), ["go"], prog_name="sis")

@@ -123,7 +123,7 @@ def test_prune_lists_asks_and_removes(sis: Sis, tree: Path, tmp_path: Path) -> N
     assert listed.exit_code == 0
     assert [line.split()[0] for line in listed.stdout.splitlines()[1:3]] == ["web@1", "web@2"]
     assert "would remove 2 generations" in listed.stderr
-    assert sis("prune", "--keep", "1").exit_code == 1, "not asked, nothing said: aborted"
+    assert sis("prune", "--keep", "1").exit_code == 2, "nobody there to ask"
     assert len(json.loads(sis("list", "-o", "json").stdout)) == 3
     done = sis("prune", "web@1", "-y")
     assert "removed 1 generations" in done.stderr

@@ -189,3 +189,12 @@ def test_a_damaged_version_before_holds_no_channel_up(store: LocalStore, tree: P
     assert store.names("deltas") == []
     assert sis("prune", "web@1", "-y").exit_code == 0
     assert sis("verify").exit_code == 0
+
+
+def test_a_store_of_a_newer_program_is_not_called_damaged(store: LocalStore, tree: Path) -> None:
+    made = commit(store, "web", tree)
+    newer = (store.path / "versions" / made.version_id).read_bytes().replace(b'"format":1', b'"format":9')
+    store.write_ref(msgspec.structs.replace(store.ref("web"), generations={"1": store.write_record(newer)}))
+    done = CliRunner().invoke(main, ["--state", str(store.path.parent), "image", "verify"])
+    assert done.exit_code == 1
+    assert done.stderr.endswith("hint: the store was written by a newer sis: upgrade sis here\n")

@@ -16,7 +16,7 @@ import msgspec
 import zstandard
 from blake3 import blake3
 
-from sis.errors import Corrupt
+from sis.errors import Corrupt, TooNew
 from sis.image.deltas import patches
 from sis.image.documents import wellformed
 from sis.image.documents.rows import Rows
@@ -154,7 +154,7 @@ def decode_header(data: bytes, before: str, after: str, size_bytes: int) -> Head
     if magic != MAGIC:
         raise Corrupt(f"{what} does not begin like a delta")
     if number > FORMAT:
-        raise Corrupt(f"{what} has format {number}; this program reads format {FORMAT}", hint="upgrade sis here")
+        raise TooNew(f"{what} has format {number}; this program reads format {FORMAT}")
     if number != FORMAT or zero or blake3(data[: HEADER.size - DIGEST_BYTES]).digest() != check:
         raise Corrupt(f"{what} is damaged: its header does not match its digest")
     if (old.hex(), new.hex()) != (before, after):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import NoReturn, get_args
 
-from sis.errors import Corrupt
+from sis.errors import Corrupt, TooNew
 from sis.image.model import (
     DIGEST_BYTES,
     FORMAT,
@@ -251,10 +251,7 @@ def must_be_our_format(number: int, what: str) -> None:
 
 def refuse_newer(number: object, what: str) -> None:
     if isinstance(number, int) and number > FORMAT:
-        raise Corrupt(
-            f"{what} has format {number}; this program reads format {FORMAT}",
-            hint="the store was written by a newer sis: upgrade sis here",
-        )
+        raise TooNew(f"{what} has format {number}; this program reads format {FORMAT}")
 
 
 def _must_match(pattern: re.Pattern[str], value: str, what: str) -> None:

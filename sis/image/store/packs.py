@@ -11,7 +11,7 @@ from typing import NamedTuple
 import zstandard
 from blake3 import blake3
 
-from sis.errors import Corrupt
+from sis.errors import Corrupt, TooNew
 from sis.image.documents.tables import Location
 from sis.image.documents.wellformed import CHUNK_BYTES_MAX
 from sis.image.model import DIGEST_BYTES, FORMAT, PackRef
@@ -144,9 +144,7 @@ def read_footer(path: Path) -> Footer:
         if magic != TRAILER_MAGIC:
             raise Corrupt(f"pack {path.name} is cut off: it does not end like a pack")
         if number > FORMAT:
-            raise Corrupt(
-                f"pack {path.name} has format {number}; this program reads format {FORMAT}", hint="upgrade sis here"
-            )
+            raise TooNew(f"pack {path.name} has format {number}; this program reads format {FORMAT}")
         if start + count * _ROW.size + _TRAILER.size != size:
             raise Corrupt(f"pack {path.name}: its footer is not where it says")
         footer = os.pread(handle, count * _ROW.size, start)

@@ -143,7 +143,7 @@ def _signer_of(payload: bytes, line: bytes, image: str, key: str | None) -> str 
         raise SisError(f"not a public key: {key[:80]!r}", hint="64 hex digits, as 'sis image show' prints them")
     if not line:
         if key is not None:
-            raise Refused(f"the ref of {image} is not signed, and a key is pinned here")
+            raise Refused(f"the ref of {image} is not signed, and a key is pinned here", hint=DAMAGE_HINT)
         return None
     match = _SIGNATURE_LINE.fullmatch(line)
     if match is None:
