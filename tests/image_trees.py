@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -78,10 +79,8 @@ def make_everything(root: Path) -> Path:
     deep = root / "/".join(["deep"] * 40)
     deep.mkdir(parents=True)
     (deep / "leaf").write_text("leaf")
-    with socket.socket(socket.AF_UNIX) as listening:
-        os.chdir(root)
+    with socket.socket(socket.AF_UNIX) as listening, contextlib.chdir(root):
         listening.bind("socket")
-        os.chdir("/")
     settle(root)
     return root
 
