@@ -36,7 +36,7 @@ def main() -> int:
     """Exit code 0, or 1 when a work of ours failed or left a tree that rsync finds different."""
     name = os.environ.get("BENCH") or "full"
     size = None if name == "scale" else sizes.named(name)
-    methods = chosen(_names("BENCH_METHODS"))
+    methods = chosen(_names("BENCH_METHODS") or (size.methods if size else ()))
     folder = Path(os.environ.get("BENCH_DIR") or _REPOSITORY / ".demo" / "bench").resolve() / name
     _need_programs()
     for signum in (signal.SIGTERM, signal.SIGHUP):

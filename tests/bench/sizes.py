@@ -36,6 +36,8 @@ class Size:
     """The same for works that leave the node as it is."""
     left_out: tuple[str, ...] = ()
     """Works that are not done."""
+    methods: tuple[str, ...] = ()
+    """The methods that are measured when none are named; all of them for none."""
 
 
 SMALL = Size(
@@ -48,13 +50,14 @@ SMALL = Size(
     large_bytes=10_000_000,
     large_edits=50,
     drifted_files=50,
-    together=4,
+    together=3,
     disk_bytes=4 << 30,
-    memory_bytes=1 << 30,
+    memory_bytes=512 << 20,
     probe_bytes=100_000_000,
     repeats=1,
     lasting_repeats=1,
     left_out=("newcomers", *BASES),
+    methods=("ours", "rsync", "rsync-z", "rsync-c", "casync", "ostree"),
 )
 
 FULL = Size(

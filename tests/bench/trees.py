@@ -31,7 +31,10 @@ _RECIPE = 1
 """Raised when the trees are made in another way, so that kept ones are made anew."""
 
 _OF_RUNS = frozenset(
-    {"drifted_files", "together", "disk_bytes", "memory_bytes", "probe_bytes", "repeats", "lasting_repeats", "left_out"}
+    {
+        *("drifted_files", "together", "disk_bytes", "memory_bytes", "probe_bytes", "repeats", "lasting_repeats"),
+        *("left_out", "methods"),
+    }
 )
 """What of a size says nothing about its trees."""
 

@@ -27,8 +27,9 @@ _INTERFACE = "wire0"
 GIGABIT_BYTES = 125_000_000
 """What a wire of 1 Gbit/s carries in a second."""
 
-_IDLE_CPU_S = 0.015
-"""Processor time a second of a head that only waits is below this."""
+_IDLE_INTERVAL_S = 0.3
+_IDLE_CPU_S = 0.005
+"""Processor time of a head that only waits is below this in that interval."""
 
 _FAILED = "failed: "
 _GATE_S = 0.2
@@ -238,7 +239,7 @@ class Wire:
         deadline = time.monotonic() + 30
         before = account.cpu_s()
         while time.monotonic() < deadline:
-            time.sleep(1.0)
+            time.sleep(_IDLE_INTERVAL_S)
             now = account.cpu_s()
             if now - before < _IDLE_CPU_S:
                 return

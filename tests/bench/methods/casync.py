@@ -15,7 +15,7 @@ class Casync(Method):
 
     name = "casync"
     program = "casync"
-    works = frozenset({"cold", "upgrade", "drifted", "nochange", "commit", "recommit"})
+    works = frozenset({"cold", "upgrade", "nochange", "commit", "recommit"})
 
     def publish(self, version: str) -> list[Figure]:
         index = self.place / f"{version}.caidx"
