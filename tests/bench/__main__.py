@@ -48,8 +48,10 @@ def main() -> int:
 
 def _compared(size: sizes.Size, methods: Sequence[type[Method]], folder: Path) -> int:
     """Ours beside the others, on the trees of a size."""
-    made = trees.make(size, folder, _say)
     scratch = folder / "scratch"
+    nodes = disk.Disk(folder / "nodes.img", scratch / "nodes", size.disk_bytes)
+    nodes.must_fit()
+    made = trees.make(size, folder, _say)
     again = frozenset(method.name for method in chosen(_names("BENCH_AGAIN"))) if _names("BENCH_AGAIN") else frozenset()
     only = frozenset(_names("BENCH_WORKS"))
     before = _without(size, again, only) if again else _under_way(scratch)
@@ -57,7 +59,7 @@ def _compared(size: sizes.Size, methods: Sequence[type[Method]], folder: Path) -
         size = dataclasses.replace(size, left_out=tuple(work for work in figures.WORKS if work not in only))
     if again or before is None:
         shutil.rmtree(scratch, ignore_errors=True)
-    scene = _scene(size, made, scratch, folder / "kept")
+    scene = _scene(size, made, scratch, nodes, folder / "kept")
     with (
         scene.disk,
         scene.wire as wire,
@@ -131,12 +133,11 @@ def _under_way(scratch: Path) -> Run | None:
     return None
 
 
-def _scene(size: sizes.Size, made: trees.Trees, scratch: Path, kept: Path) -> Scene:
+def _scene(size: sizes.Size, made: trees.Trees, scratch: Path, nodes: disk.Disk, kept: Path) -> Scene:
     for name in ("head", "many", "logs"):
         (scratch / name).mkdir(parents=True, exist_ok=True)
     basis = {version: trees.digest(made.path(version)) for version in ("v1", "v2")} | limits.machine(scratch)
     del basis["load before"]
-    nodes = disk.Disk(kept.parent / "nodes.img", scratch / "nodes", size.disk_bytes)
     wire = Wire(scratch / "logs", size.memory_bytes)
     return Scene(size, made, wire, scratch / "head", nodes, scratch / "many", kept, basis)
 

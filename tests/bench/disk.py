@@ -40,8 +40,20 @@ class Disk:
     folder: Path
     size: int
 
+    def must_fit(self) -> None:
+        """Raises NoSpace where there is not so much room."""
+        self.image.parent.mkdir(parents=True, exist_ok=True)
+        free = os.statvfs(self.image.parent)
+        taken = self.image.stat().st_blocks * 512 if self.image.exists() else 0
+        if free.f_bavail * free.f_frsize + taken < self.size + _LEFT_FREE:
+            raise NoSpace(
+                f"the nodes' disk takes {self.size >> 30} GiB beside the trees, and there is not so much room",
+                hint="make room below BENCH_DIR, or name another folder by it",
+            )
+
     def __enter__(self) -> Self:
         self._leave()
+        self.must_fit()
         try:
             self._write_all()
             self._mount(self.folder, 0, self.size)
@@ -72,13 +84,6 @@ class Disk:
 
     def _write_all(self) -> None:
         """Data that does not go through the page cache, and that no device below takes for empty."""
-        self.image.parent.mkdir(parents=True, exist_ok=True)
-        free = os.statvfs(self.image.parent)
-        if free.f_bavail * free.f_frsize < self.size + _LEFT_FREE:
-            raise NoSpace(
-                f"the nodes' disk takes {self.size >> 30} GiB beside the trees, and there is not so much room",
-                hint="make room below BENCH_DIR, or name another folder by it",
-            )
         handle = os.open(self.image, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_DIRECT, 0o600)
         try:
             os.posix_fallocate(handle, 0, self.size)
