@@ -69,6 +69,7 @@ def _leave(code: int) -> NoReturn:
     Of a sync that changes nothing that was a seventh.
     """
     atexit._run_exitfuncs()
+    sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 

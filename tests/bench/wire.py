@@ -44,7 +44,7 @@ _QUIET_DISK_WITHIN_S = 60.0
 class Wire:
     """Namespaces `sis-<pid>-1` (the head) and `-2` (the node). Ends what runs in them when the block is left.
 
-    So much memory is there for what is measured.
+    memory_bytes  how much memory is there for what is measured (`memory.Held`)
     """
 
     def __init__(self, folder: Path, memory_bytes: int = 0) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -191,3 +192,14 @@ def test_colours_follow_the_switch_and_the_environment(tmp_path: Path) -> None:
     assert "\x1b[" in CliRunner().invoke(main, [*words, "--color", "always"]).output
     assert "\x1b[" in CliRunner().invoke(main, words, env={"FORCE_COLOR": "1"}).output
     assert "\x1b[" not in CliRunner().invoke(main, words, env={"FORCE_COLOR": "1", "NO_COLOR": "1"}).output
+
+
+def test_a_program_of_its_own_ends_with_all_written_and_its_last_acts_done() -> None:
+    code = (
+        "import atexit, sys; atexit.register(print, 'last'); sys.argv[1:] = ['--version'];"
+        "from sis.cli.node_main import main; main(prog_name='sis-node')"
+    )
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=buffered)
+    assert done.stdout.splitlines()[1:] == ["last"]
+    assert done.stdout.startswith("sis-node ")
